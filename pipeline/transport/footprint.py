@@ -1,0 +1,314 @@
+"""Source-receptor matrices by conservative semi-Lagrangian transport.
+
+The column at a receptor i and time t is what was emitted along its way here,
+
+    V_i = sum over ages s of  c_s  sum over cells j of  W_s[i, j] n_s[j] E_j / a_j,
+
+where W_s spreads the position of the backward trajectory at age s over source cells (a Gaussian of variance
+2 K s + (sigma_u s)^2, integrated over each cell), c_s is the time an emission of that age survives (`age_weights`) and
+
+    n_s[j] = a_j / sum over receptors i of a_i W_s[i, j]
+
+makes each source cell give away exactly what it emits (Kaas 2008, Tellus A 60, 305-320: locally mass-conserving
+semi-Lagrangian transport), so divergence and convergence of the wind need no further treatment. The adjoint is the
+transpose. There is no numerical diffusion beyond the stated spread, whatever the wind.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.core.grid import Grid
+from pipeline.core.units import EARTH_RADIUS
+
+_SPREAD_CUT = 2.7
+_NORM_BOUNDS = (0.2, 5.0)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a source-receptor matrix is built.
+
+    Parameters
+    ----------
+    ages : edges of the age slices, hours; one trajectory position each.
+    classes : edges of the age classes kept apart in the matrix (a subset of `ages`), so that the lifetime can change
+        without transport being computed again.
+    coarsen : side of the source blocks of each class in cells; old air has been spread wider than a cell anyway.
+    diffusion : K, m2 s-1.
+    wind_error : sigma_u, m s-1; the unknown part of the wind displaces air by sigma_u s.
+    lifetime : hours; weights the slices within a class.
+    """
+
+    ages: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 14)
+    classes: tuple[float, ...] = (0, 1.5, 4, 14)
+    coarsen: tuple[int, ...] = (1, 1, 2)
+    diffusion: float = 1.5e4
+    wind_error: float = 1.0
+    lifetime: float = 4.0
+
+    @property
+    def slice_class(self) -> NDArray[np.int64]:
+        """Class of each slice."""
+        middle = (np.array(self.ages[1:]) + np.array(self.ages[:-1])) / 2
+        return np.searchsorted(self.classes, middle) - 1
+
+
+@dataclass(frozen=True)
+class Wind:
+    """Wind of one day on a grid, in m s-1: `u`, `v` (time, n_lat, n_lon); `hours` since 00:00 UTC of the day.
+
+    One time step means that the flow is steady.
+    """
+
+    u: NDArray[np.float32]
+    v: NDArray[np.float32]
+    hours: NDArray[np.float64]
+
+
+def class_shapes(grid: Grid, scheme: Scheme) -> list[tuple[int, int]]:
+    """Shape of the source blocks of each age class."""
+    return [(math.ceil(grid.n_lat / c), math.ceil(grid.n_lon / c)) for c in scheme.coarsen]
+
+
+def aggregation(grid: Grid, scheme: Scheme) -> sparse.csr_matrix:
+    """Matrix that sums cells into the source blocks of every class, stacked: (sum of blocks, n_cells)."""
+    rows, columns, offset = [], [], 0
+    row, col = np.divmod(np.arange(grid.n_lat * grid.n_lon), grid.n_lon)
+    for c, (n_lat, n_lon) in zip(scheme.coarsen, class_shapes(grid, scheme), strict=True):
+        rows.append(offset + (row // c) * n_lon + col // c)
+        columns.append(row * grid.n_lon + col)
+        offset += n_lat * n_lon
+    shape = (offset, grid.n_lat * grid.n_lon)
+    index = np.concatenate(rows), np.concatenate(columns)
+    return sparse.csr_matrix((np.ones(index[0].size), index), shape=shape)
+
+
+def footprints(
+    grid: Grid, wind: Wind, receptors: NDArray[np.int64], hour: NDArray[np.float64], scheme: Scheme, halo: int = 16
+) -> sparse.csr_matrix:
+    """The source-receptor matrix of one day.
+
+    Parameters
+    ----------
+    grid : source cells.
+    wind : on `grid`.
+    receptors : flat indices of the observed cells of `grid`, shape (n_obs,).
+    hour : time of the observation of each column of cells, hours since 00:00 UTC of the day, shape (n_lon,).
+    scheme : ages, classes and spread.
+    halo : cells around the grid where air is followed too, so that what leaves the grid is counted as outflow.
+
+    Returns
+    -------
+    CSR float32 (n_obs, sum of blocks over the classes), s m-2: the column in kg m-2 left by 1 kg s-1 emitted in a
+    block during the ages of a class, with the lifetime of the scheme. Columns are ordered as in `aggregation`.
+    """
+    outer = grid.expand(halo)
+    speed_x, speed_y = _index_speed(outer, wind, halo)
+    hours = np.interp(np.arange(outer.n_lon) - halo, np.arange(grid.n_lon), hour)
+    ages = np.asarray(scheme.ages, float)
+    y, x = _trajectories(speed_y, speed_x, wind.hours.astype(float), hours, ages)
+    sigma_y, sigma_x = _spread(outer, scheme)
+    area = grid.area[:, 0]
+    outer_area = outer.area[:, 0]
+    norm = _normalisation(y - halo, x - halo, sigma_y, sigma_x, outer_area, area, grid.n_lat, grid.n_lon)
+    row, col = np.divmod(np.asarray(receptors, np.int64), grid.n_lon)
+    position = (row + halo) * outer.n_lon + col + halo
+    shapes = class_shapes(grid, scheme)
+    offsets = np.concatenate([[0], np.cumsum([a * b for a, b in shapes])])
+    survival = _slice_survival(scheme)
+    indptr, indices, data = _rows(
+        (y - halo).reshape(y.shape[0], -1)[:, position],
+        (x - halo).reshape(x.shape[0], -1)[:, position],
+        sigma_y[:, row + halo],
+        sigma_x[:, row + halo],
+        norm,
+        area,
+        survival,
+        scheme.slice_class,
+        np.asarray(scheme.coarsen, np.int64),
+        np.asarray([n for _, n in shapes], np.int64),
+        offsets,
+    )
+    return sparse.csr_matrix((data, indices, indptr), shape=(len(receptors), int(offsets[-1])))
+
+
+def _slice_survival(scheme: Scheme) -> NDArray[np.float64]:
+    from pipeline.transport.chemistry import age_weights
+
+    return age_weights(scheme.ages, scheme.lifetime)
+
+
+def _index_speed(outer: Grid, wind: Wind, halo: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Wind in cells per hour on the outer grid; outside the wind's grid the edge value holds."""
+    pad = ((0, 0), (halo, halo), (halo, halo))
+    metres = EARTH_RADIUS * math.radians(outer.step)
+    cosine = np.cos(np.deg2rad(outer.lat))[None, :, None]
+    u = np.pad(np.asarray(wind.u, np.float64), pad, mode="edge") * 3600.0 / (metres * cosine)
+    v = np.pad(np.asarray(wind.v, np.float64), pad, mode="edge") * 3600.0 / metres
+    return u, v
+
+
+def _spread(outer: Grid, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard deviation of the spread in cells, (slice, n_lat) along latitude and along longitude.
+
+    The twelfth is the variance of a position within a receptor cell.
+    """
+    ages = np.asarray(scheme.ages, float)
+    seconds = (ages[1:] + ages[:-1]) / 2 * 3600.0
+    variance = 2 * scheme.diffusion * seconds + (scheme.wind_error * seconds) ** 2
+    metres = EARTH_RADIUS * math.radians(outer.step)
+    along_lat = np.sqrt(variance / metres**2 + 1 / 12)
+    along_lon = np.sqrt(variance[:, None] / (metres * np.cos(np.deg2rad(outer.lat))[None, :]) ** 2 + 1 / 12)
+    return np.repeat(along_lat[:, None], outer.n_lat, axis=1), along_lon
+
+
+@numba.njit(cache=True, nogil=True)
+def _sample(field, times, t, y, x):  # noqa: ANN001, ANN202
+    """Linear in time and space, edge values outside."""
+    n_time, n_y, n_x = field.shape
+    if n_time == 1 or t <= times[0]:
+        k, wt = 0, 0.0
+    elif t >= times[n_time - 1]:
+        k, wt = n_time - 2, 1.0
+    else:
+        k = min(int((t - times[0]) / (times[1] - times[0])), n_time - 2)
+        wt = (t - times[k]) / (times[k + 1] - times[k])
+    y = min(max(y, 0.0), n_y - 1.001)
+    x = min(max(x, 0.0), n_x - 1.001)
+    j, i = int(y), int(x)
+    fy, fx = y - j, x - i
+    a = (field[k, j, i] * (1 - fx) + field[k, j, i + 1] * fx) * (1 - fy) + (
+        field[k, j + 1, i] * (1 - fx) + field[k, j + 1, i + 1] * fx
+    ) * fy
+    if wt == 0.0:
+        return a
+    k += 1
+    b = (field[k, j, i] * (1 - fx) + field[k, j, i + 1] * fx) * (1 - fy) + (
+        field[k, j + 1, i] * (1 - fx) + field[k, j + 1, i + 1] * fx
+    ) * fy
+    return a * (1 - wt) + b * wt
+
+
+@numba.njit(cache=True, nogil=True)
+def _trajectories(v, u, times, hour, ages):  # noqa: ANN001, ANN202
+    """Where the air over each cell was at the middle of each age slice: fractional row and column (slice, y, x)."""
+    _, n_y, n_x = u.shape
+    n_slice = ages.size - 1
+    out_y = np.empty((n_slice, n_y, n_x))
+    out_x = np.empty((n_slice, n_y, n_x))
+    for j in range(n_y):
+        for i in range(n_x):
+            y, x, age = float(j), float(i), 0.0
+            for s in range(n_slice):
+                target = 0.5 * (ages[s] + ages[s + 1])
+                n_sub = max(1, int(np.ceil((target - age) / 0.5 - 1e-9)))
+                dt = (target - age) / n_sub
+                for _ in range(n_sub):
+                    t = hour[i] - age
+                    y1 = y - 0.5 * dt * _sample(v, times, t, y, x)
+                    x1 = x - 0.5 * dt * _sample(u, times, t, y, x)
+                    y, x = (
+                        y - dt * _sample(v, times, t - 0.5 * dt, y1, x1),
+                        x - dt * _sample(u, times, t - 0.5 * dt, y1, x1),
+                    )
+                    age += dt
+                out_y[s, j, i] = y
+                out_x[s, j, i] = x
+    return out_y, out_x
+
+
+@numba.njit(cache=True, nogil=True)
+def _cell_weights(centre, sigma, weights):  # noqa: ANN001, ANN202
+    """Gaussian around `centre` integrated over unit cells, summing to 1: first cell and how many."""
+    reach = _SPREAD_CUT * sigma
+    first = int(np.floor(centre - reach + 0.5))
+    last = int(np.floor(centre + reach + 0.5))
+    n = last - first + 1
+    scale = 1.0 / (sigma * np.sqrt(2.0))
+    previous = math.erf((first - 0.5 - centre) * scale)
+    total = 0.0
+    for k in range(n):
+        upper = math.erf((first + k + 0.5 - centre) * scale)
+        weights[k] = upper - previous
+        total += weights[k]
+        previous = upper
+    for k in range(n):
+        weights[k] /= total
+    return first, n
+
+
+@numba.njit(cache=True, nogil=True)
+def _normalisation(y, x, sigma_y, sigma_x, outer_area, area, n_lat, n_lon):  # noqa: ANN001, ANN202
+    """n_s[j] of the module's equation, (slice, n_lat, n_lon), bounded where hardly any air came from."""
+    n_slice, n_y, n_x = y.shape
+    norm = np.zeros((n_slice, n_lat, n_lon))
+    wy, wx = np.empty(256), np.empty(256)
+    for s in range(n_slice):
+        for j in range(n_y):
+            for i in range(n_x):
+                row, ny = _cell_weights(y[s, j, i], sigma_y[s, j], wy)
+                if row + ny <= 0 or row >= n_lat:
+                    continue
+                col, nx = _cell_weights(x[s, j, i], sigma_x[s, j], wx)
+                for a in range(ny):
+                    if 0 <= row + a < n_lat:
+                        for b in range(nx):
+                            if 0 <= col + b < n_lon:
+                                norm[s, row + a, col + b] += outer_area[j] * wy[a] * wx[b]
+        for j in range(n_lat):
+            for i in range(n_lon):
+                ratio = area[j] / max(norm[s, j, i], 1e-30)
+                norm[s, j, i] = min(max(ratio, _NORM_BOUNDS[0]), _NORM_BOUNDS[1])
+    return norm
+
+
+@numba.njit(cache=True, nogil=True)
+def _rows(y, x, sigma_y, sigma_x, norm, area, survival, classes, coarsen, widths, offsets):  # noqa: ANN001, ANN202
+    """Rows of the matrix, entries of one block and class merged."""
+    n_slice, n_obs = y.shape
+    _, n_lat, n_lon = norm.shape
+    capacity = max(n_obs, 1) * 160
+    indices, data = np.empty(capacity, np.int32), np.empty(capacity, np.float32)
+    indptr = np.zeros(n_obs + 1, np.int64)
+    position = np.full(offsets[-1], -1, np.int64)
+    wy, wx = np.empty(256), np.empty(256)
+    count = 0
+    for r in range(n_obs):
+        start = count
+        for s in range(n_slice):
+            g = classes[s]
+            row, ny = _cell_weights(y[s, r], sigma_y[s, r], wy)
+            col, nx = _cell_weights(x[s, r], sigma_x[s, r], wx)
+            if count + ny * nx > capacity:
+                capacity = 2 * capacity + ny * nx
+                bigger_i, bigger_d = np.empty(capacity, np.int32), np.empty(capacity, np.float32)
+                bigger_i[:count], bigger_d[:count] = indices[:count], data[:count]
+                indices, data = bigger_i, bigger_d
+            for a in range(ny):
+                j = row + a
+                if j < 0 or j >= n_lat:
+                    continue
+                for b in range(nx):
+                    i = col + b
+                    if i < 0 or i >= n_lon:
+                        continue
+                    block = offsets[g] + (j // coarsen[g]) * widths[g] + i // coarsen[g]
+                    value = survival[s] * wy[a] * wx[b] * norm[s, j, i] / area[j]
+                    # Each cell of a block takes part in the block's mean, so that a block's emission is a sum.
+                    value /= coarsen[g] * coarsen[g]
+                    at = position[block]
+                    if at < start:
+                        position[block] = count
+                        indices[count], data[count] = block, value
+                        count += 1
+                    else:
+                        data[at] += value
+        indptr[r + 1] = count
+    return indptr, indices[:count].copy(), data[:count].copy()
