@@ -197,7 +197,9 @@ def check(ds: xr.Dataset, schema: Schema, where: str) -> xr.Dataset:
     present = [name for name in schema.variables if name in ds.data_vars]
     for name in present:
         _check_variable(ds[name], schema.variables[name], f"{where}: {name}")
-    ds = _normal_horizontal(ds[present], where)
+    ds = ds[present]
+    if any("lat" in schema.variables[name].dims for name in present):
+        ds = _normal_horizontal(ds, where)
     if "time" in ds.dims:
         ds = _normal_time(ds, where)
     return ds.transpose(*_dim_order(ds, schema))
