@@ -6,12 +6,13 @@ import base64
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 
 from pipeline.core.errors import InputError, StoreError
 from pipeline.store.location import Store
@@ -36,18 +37,19 @@ CODECS = frozenset(
 """Codecs that may decode our inputs: none of them executes anything."""
 _ENCODED_NAN = base64.standard_b64encode(np.array(np.nan, dtype="<f8").tobytes()).decode()
 """xarray's spelling of a `_FillValue` attribute in Zarr v3."""
-_COMPRESSOR = zarr.codecs.ZstdCodec(level=3)
+_COMPRESSOR = ZstdCodec(level=3)
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of a template: what it is called, its dims, chunks (and shards) and attributes."""
+    """One array of a template: its dims, chunks (and shards), attributes, and what stands where nothing is written."""
 
     dims: tuple[str, ...]
     dtype: str
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    fill_value: int | None = None
 
 
 def zarr_store(store: Store, path: str, read_only: bool = False) -> Any:
@@ -65,7 +67,7 @@ def zarr_store(store: Store, path: str, read_only: bool = False) -> Any:
     return zarr.storage.FsspecStore(fs=fs, path=full, read_only=read_only)
 
 
-def open_cube(store: Store, path: str, chunks: Mapping[str, int] | str | None = "auto") -> xr.Dataset:
+def open_cube(store: Store, path: str, chunks: dict[str, int] | Literal["auto"] | None = "auto") -> xr.Dataset:
     """Open a cube lazily.
 
     Parameters
@@ -146,7 +148,7 @@ def create_template(
             chunks=spec.chunks,
             shards=spec.shards,
             compressors=_COMPRESSOR,
-            fill_value=np.nan if floating else 0,
+            fill_value=np.nan if floating else spec.fill_value or 0,
             dimension_names=spec.dims,
             attributes={**spec.attrs, **({"_FillValue": _ENCODED_NAN} if floating else {})},
         )
@@ -192,15 +194,15 @@ def write_cube(store: Store, path: str, ds: xr.Dataset, chunks: Mapping[str, int
     chunks : chunk sizes by dim; a dim that is not named is one chunk.
     """
     sizes = chunks or {}
-    encoding = {}
+    encoding: dict[str, dict[str, Any]] = {}
     for name, array in ds.variables.items():
-        encoding[name] = {"chunks": tuple(min(sizes.get(str(d), n), n) or 1 for d, n in array.sizes.items())}
+        encoding[str(name)] = {"chunks": tuple(min(sizes.get(str(d), n), n) or 1 for d, n in array.sizes.items())}
         if array.dtype.kind in "fiu":
-            encoding[name]["compressors"] = (_COMPRESSOR,)
+            encoding[str(name)]["compressors"] = (_COMPRESSOR,)
         if not array.ndim:
-            del encoding[name]["chunks"]
+            del encoding[str(name)]["chunks"]
         if np.issubdtype(array.dtype, np.datetime64):
-            encoding[name] |= {"units": "seconds since 1970-01-01", "dtype": "int64"}
+            encoding[str(name)] |= {"units": "seconds since 1970-01-01", "dtype": "int64"}
     lazy = {
         str(name): array.chunk({d: min(sizes.get(str(d), n), n) or 1 for d, n in array.sizes.items()})
         for name, array in ds.data_vars.items()

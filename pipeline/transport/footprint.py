@@ -25,39 +25,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipeline.core.grid import Grid
+from pipeline.core.options import TransportOptions
 from pipeline.core.units import EARTH_RADIUS
+from pipeline.transport.chemistry import age_weights
 
 _SPREAD_CUT = 2.7
 _NORM_BOUNDS = (0.2, 5.0)
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How a source-receptor matrix is built.
-
-    Parameters
-    ----------
-    ages : edges of the age slices, hours; one trajectory position each.
-    classes : edges of the age classes kept apart in the matrix (a subset of `ages`), so that the lifetime can change
-        without transport being computed again.
-    coarsen : side of the source blocks of each class in cells; old air has been spread wider than a cell anyway.
-    diffusion : K, m2 s-1.
-    wind_error : sigma_u, m s-1; the unknown part of the wind displaces air by sigma_u s.
-    lifetime : hours; weights the slices within a class.
-    """
-
-    ages: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 14)
-    classes: tuple[float, ...] = (0, 1.5, 4, 14)
-    coarsen: tuple[int, ...] = (1, 1, 2)
-    diffusion: float = 1.5e4
-    wind_error: float = 1.0
-    lifetime: float = 4.0
-
-    @property
-    def slice_class(self) -> NDArray[np.int64]:
-        """Class of each slice."""
-        middle = (np.array(self.ages[1:]) + np.array(self.ages[:-1])) / 2
-        return np.searchsorted(self.classes, middle) - 1
 
 
 @dataclass(frozen=True)
@@ -72,26 +45,29 @@ class Wind:
     hours: NDArray[np.float64]
 
 
-def class_shapes(grid: Grid, scheme: Scheme) -> list[tuple[int, int]]:
+def class_shapes(grid: Grid, scheme: TransportOptions) -> list[tuple[int, int]]:
     """Shape of the source blocks of each age class."""
     return [(math.ceil(grid.n_lat / c), math.ceil(grid.n_lon / c)) for c in scheme.coarsen]
 
 
-def aggregation(grid: Grid, scheme: Scheme) -> sparse.csr_matrix:
-    """Matrix that sums cells into the source blocks of every class, stacked: (sum of blocks, n_cells)."""
-    rows, columns, offset = [], [], 0
+def aggregation(grid: Grid, scheme: TransportOptions) -> list[sparse.csr_matrix]:
+    """For each age class the matrix that sums cells into its source blocks, (blocks, n_cells)."""
     row, col = np.divmod(np.arange(grid.n_lat * grid.n_lon), grid.n_lon)
+    matrices = []
     for c, (n_lat, n_lon) in zip(scheme.coarsen, class_shapes(grid, scheme), strict=True):
-        rows.append(offset + (row // c) * n_lon + col // c)
-        columns.append(row * grid.n_lon + col)
-        offset += n_lat * n_lon
-    shape = (offset, grid.n_lat * grid.n_lon)
-    index = np.concatenate(rows), np.concatenate(columns)
-    return sparse.csr_matrix((np.ones(index[0].size), index), shape=shape)
+        block = (row // c) * n_lon + col // c
+        shape = (n_lat * n_lon, row.size)
+        matrices.append(sparse.csr_matrix((np.ones(row.size), (block, np.arange(row.size))), shape=shape))
+    return matrices
 
 
 def footprints(
-    grid: Grid, wind: Wind, receptors: NDArray[np.int64], hour: NDArray[np.float64], scheme: Scheme, halo: int = 16
+    grid: Grid,
+    wind: Wind,
+    receptors: NDArray[np.int64],
+    hour: NDArray[np.float64],
+    scheme: TransportOptions,
+    halo: int = 16,
 ) -> sparse.csr_matrix:
     """The source-receptor matrix of one day.
 
@@ -131,7 +107,7 @@ def footprints(
         norm,
         area,
         survival,
-        scheme.slice_class,
+        _slice_class(scheme),
         np.asarray(scheme.coarsen, np.int64),
         np.asarray([n for _, n in shapes], np.int64),
         offsets,
@@ -139,9 +115,12 @@ def footprints(
     return sparse.csr_matrix((data, indices, indptr), shape=(len(receptors), int(offsets[-1])))
 
 
-def _slice_survival(scheme: Scheme) -> NDArray[np.float64]:
-    from pipeline.transport.chemistry import age_weights
+def _slice_class(scheme: TransportOptions) -> NDArray[np.int64]:
+    middle = (np.array(scheme.ages[1:]) + np.array(scheme.ages[:-1])) / 2
+    return np.searchsorted(scheme.classes, middle) - 1
 
+
+def _slice_survival(scheme: TransportOptions) -> NDArray[np.float64]:
     return age_weights(scheme.ages, scheme.lifetime)
 
 
@@ -155,7 +134,7 @@ def _index_speed(outer: Grid, wind: Wind, halo: int) -> tuple[NDArray[np.float64
     return u, v
 
 
-def _spread(outer: Grid, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _spread(outer: Grid, scheme: TransportOptions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Standard deviation of the spread in cells, (slice, n_lat) along latitude and along longitude.
 
     The twelfth is the variance of a position within a receptor cell.
@@ -170,7 +149,7 @@ def _spread(outer: Grid, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[n
 
 
 @numba.njit(cache=True, nogil=True)
-def _sample(field, times, t, y, x):  # noqa: ANN001, ANN202
+def _sample(field, times, t, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Linear in time and space, edge values outside."""
     n_time, n_y, n_x = field.shape
     if n_time == 1 or t <= times[0]:
@@ -197,7 +176,7 @@ def _sample(field, times, t, y, x):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _trajectories(v, u, times, hour, ages):  # noqa: ANN001, ANN202
+def _trajectories(v, u, times, hour, ages):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Where the air over each cell was at the middle of each age slice: fractional row and column (slice, y, x)."""
     _, n_y, n_x = u.shape
     n_slice = ages.size - 1
@@ -225,7 +204,7 @@ def _trajectories(v, u, times, hour, ages):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _cell_weights(centre, sigma, weights):  # noqa: ANN001, ANN202
+def _cell_weights(centre, sigma, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Gaussian around `centre` integrated over unit cells, summing to 1: first cell and how many."""
     reach = _SPREAD_CUT * sigma
     first = int(np.floor(centre - reach + 0.5))
@@ -245,7 +224,7 @@ def _cell_weights(centre, sigma, weights):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _normalisation(y, x, sigma_y, sigma_x, outer_area, area, n_lat, n_lon):  # noqa: ANN001, ANN202
+def _normalisation(y, x, sigma_y, sigma_x, outer_area, area, n_lat, n_lon):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """n_s[j] of the module's equation, (slice, n_lat, n_lon), bounded where hardly any air came from."""
     n_slice, n_y, n_x = y.shape
     norm = np.zeros((n_slice, n_lat, n_lon))
@@ -270,7 +249,7 @@ def _normalisation(y, x, sigma_y, sigma_x, outer_area, area, n_lat, n_lon):  # n
 
 
 @numba.njit(cache=True, nogil=True)
-def _rows(y, x, sigma_y, sigma_x, norm, area, survival, classes, coarsen, widths, offsets):  # noqa: ANN001, ANN202
+def _rows(y, x, sigma_y, sigma_x, norm, area, survival, classes, coarsen, widths, offsets):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Rows of the matrix, entries of one block and class merged."""
     n_slice, n_obs = y.shape
     _, n_lat, n_lon = norm.shape

@@ -1,0 +1,113 @@
+"""What a user may set of the science, with defaults and where they come from. Rooms receive these as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.core.schema import SECTORS
+
+
+@dataclass(frozen=True)
+class TransportOptions:
+    """How source-receptor matrices are built (`pipeline.transport.footprint`).
+
+    Parameters
+    ----------
+    ages : edges of the age slices, hours; one trajectory position each.
+    classes : edges of the age classes kept apart in the matrix (a subset of `ages`), so that the lifetime can change
+        without transport being computed again.
+    coarsen : side of the source blocks of each class in cells; old air has been spread wider than a cell anyway.
+    diffusion : K, m2 s-1.
+    wind_error : sigma_u, m s-1; the unknown part of the wind displaces air by sigma_u s after s seconds.
+    lifetime : hours; weights the slices within a class.
+    margin : cells around the domain whose emissions and columns are solved too, then dropped.
+    """
+
+    ages: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 14)
+    classes: tuple[float, ...] = (0, 1.5, 4, 14)
+    coarsen: tuple[int, ...] = (1, 1, 2)
+    diffusion: float = 1.5e4
+    wind_error: float = 1.0
+    lifetime: float = 4.0
+    margin: int = 12
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """What is believed before the satellites look (`pipeline.invert.prior`). Sigmas are of natural logarithms.
+
+    Parameters
+    ----------
+    tonnes_per_person : CO2 by sector and person, t a year, where no total is given: China about 2020, energy-related
+        and process CO2 of about 11 Gt for 1.41 G people, sector shares as inventories broadly agree on.
+    sigma_nation, sigma_sector, sigma_province, sigma_province_sector : spread of yearly totals before
+        `prior_totals.csv` is taken in; the first applies without totals and is wide.
+    sigma_month : spread of a sector's month in a province around its season.
+    sigma_cell : spread of a cell within its province by sector.
+    correlation : length of the cells' correlation for spread-out sources, km (0.5 and 50 km in Chinese NOx work).
+    floor_share : share of power and industry given to a floor under every land cell, without which no unknown plant
+        could ever appear.
+    sigma_floor : spread of the floor.
+    point_share : share of a sector that known point sources carry where there are any.
+    """
+
+    tonnes_per_person: tuple[float, ...] = (3.3, 3.3, 0.62, 0.55)
+    sigma_nation: float = 0.15
+    sigma_sector: float = 0.10
+    sigma_province: float = 0.15
+    sigma_province_sector: float = 0.15
+    sigma_month: float = 0.12
+    sigma_cell: tuple[float, ...] = (0.5, 0.6, 0.4, 0.4)
+    correlation: float = 50.0
+    floor_share: float = 0.08
+    sigma_floor: float = 1.5
+    point_share: tuple[float, ...] = (1.0, 0.7, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class InversionOptions:
+    """How columns are turned into emissions (`pipeline.invert`). Sigmas are of natural logarithms unless said.
+
+    Parameters
+    ----------
+    nox_ratio : r_s, kg NO2-equivalent of NOx per tonne of CO2 by sector; order of China's inventories about 2019.
+    daytime : emission in the hours before the overpass over the monthly mean, by sector (European and Chinese
+        temporal profiles, +-10 %).
+    sigma_ratio_nation, sigma_ratio_province : spread of ln r_s, persistent over months.
+    sigma_lifetime : spread of ln tau by training group and month (prior mean in `TransportOptions.lifetime`).
+    soil_flux : NOx from soils in July, kg NO2-equivalent m-2 s-1 (about 5 ng N m-2 s-1 on cropland), following the
+        season of temperature; `sigma_soil` its spread by group.
+    sigma_foreign, sigma_foreign_cell : spread of what is emitted outside the regions, together and by cell.
+    background, sigma_background, sigma_background_local : free-tropospheric NO2 column, its spread, and that of its
+        deviation every 4 degrees, mol m-2.
+    model_error : error of a modelled column relative to that column (wind, chemistry, unresolved detail).
+    error_floor : error of a column that the retrieval does not state, mol m-2.
+    error_inflation : factor on variances because neighbouring columns err together.
+    members : draws of the posterior.
+    iterations : Gauss-Newton steps at most.
+    sample_share : share of the observations (reweighted) that the members' covariance is built from.
+    """
+
+    nox_ratio: tuple[float, ...] = (1.0, 2.0, 10.0, 1.3)
+    daytime: tuple[float, ...] = (1.05, 1.10, 1.25, 1.00)
+    sigma_ratio_nation: float = 0.15
+    sigma_ratio_province: float = 0.15
+    sigma_lifetime: float = 0.35
+    soil_flux: float = 1.5e-11
+    sigma_soil: float = 0.7
+    sigma_foreign: float = 0.5
+    sigma_foreign_cell: float = 0.8
+    background: float = 5e-6
+    sigma_background: float = 5e-6
+    sigma_background_local: float = 2e-6
+    model_error: float = 0.35
+    error_floor: float = 4e-6
+    error_inflation: float = 2.0
+    members: int = 50
+    iterations: int = 8
+    sample_share: float = 0.34
+
+    def __post_init__(self) -> None:
+        for name in ("nox_ratio", "daytime"):
+            if len(getattr(self, name)) != len(SECTORS):
+                raise ValueError(f"{name} needs one value for each of {', '.join(SECTORS)}")

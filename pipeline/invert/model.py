@@ -1,0 +1,175 @@
+"""The columns a state would give, and the product of derivatives that the solver needs.
+
+    y_i = 1 / (f M_NO2)  sum over classes g, cells j of  H_g[i, j] c_g(tau_j) e_j   +  b_i
+
+with H the source-receptor matrix of the month (`pipeline.transport.footprint`), c_g the survival of an age class for the
+lifetime of the cell's group relative to the one H was built with, e the NOx of a cell, b the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipeline.core.options import InversionOptions, TransportOptions
+from pipeline.core.units import M_NO2
+from pipeline.invert.state import State
+from pipeline.transport.chemistry import NOX_PER_NO2, age_weights, age_weights_slope
+
+
+@dataclass(frozen=True)
+class Observations:
+    """The columns of a month.
+
+    `matrix` (n_obs, blocks) in s m-2, `cell` of each observation, `column` and `sigma` in mol m-2, `day` of the month.
+    """
+
+    matrix: sparse.csr_matrix
+    cell: NDArray[np.int64]
+    column: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    day: NDArray[np.int64]
+
+
+class ColumnModel:
+    """NO2 columns as a function of z, with first derivatives. All maps take (size,) or (size, k)."""
+
+    def __init__(
+        self,
+        state: State,
+        observations: Observations,
+        blocks: Sequence[sparse.csr_matrix],
+        transport: TransportOptions,
+        options: InversionOptions,
+    ) -> None:
+        self.state, self.options, self.transport = state, options, transport
+        self.aggregate = blocks
+        self._sum = sparse.csr_matrix(
+            (np.ones(state.cell.size), (state.cell, np.arange(state.cell.size))), shape=(state.n_cell, state.cell.size)
+        )
+        basis = state.background_basis[observations.cell]
+        n_obs = observations.cell.size
+        scale = 1.0 / (NOX_PER_NO2 * M_NO2)
+        # Scaled so that every column of the matrix is of order one: the products run in single precision.
+        self.unit = 1e-6
+        local = basis * (options.sigma_background_local / self.unit)
+        nation = sparse.csr_matrix(np.full((n_obs, 1), options.sigma_background / self.unit))
+        transported = observations.matrix * np.float32(scale / self.unit)
+        self.matrix = sparse.hstack([transported, nation, local], format="csr").astype(np.float32)
+        self.matrix.sort_indices()
+        self.n_block = observations.matrix.shape[1]
+        self._variance_nox = state.variance(state.log_nox)
+
+    def sum_entries(self, values: NDArray) -> NDArray[np.float64]:
+        """Sum the entries of each cell: (n_entry, ...) -> (n_cell, ...)."""
+        return np.asarray(self._sum @ values)
+
+    def nox(self, z: NDArray) -> NDArray[np.float64]:
+        """NOx of each entry, kg s-1."""
+        return self.state.mean_nox * np.exp(self.state.log_nox @ self.state.mix(z) - self._variance_nox / 2)
+
+    def lifetime(self, z: NDArray) -> NDArray[np.float64]:
+        """Lifetime in each cell, hours."""
+        log = self.options.sigma_lifetime * z[self.state.blocks["lifetime"]]
+        return self.transport.lifetime * np.exp(log[self.state.group])
+
+    def blocks(self, z: NDArray) -> NDArray[np.float64]:
+        """What the matrix multiplies: emission by class and block (kg s-1) with its survival, then backgrounds."""
+        survival, _ = self._survival(z)
+        cell = self.sum_entries(self.nox(z))
+        emitted = np.concatenate([a @ (c * cell) for a, c in zip(self.aggregate, survival, strict=True)])
+        return np.concatenate([emitted, z[self.state.blocks["background"]]])
+
+    def columns(self, z: NDArray) -> NDArray[np.float64]:
+        """Modelled NO2 columns, mol m-2, (n_obs,)."""
+        return self.options.background + self.unit * (self.matrix @ self.blocks(z).astype(np.float32)).astype(float)
+
+    def linearise(self, z: NDArray) -> Tangent:
+        """The tangent of `blocks` at z."""
+        survival, slope = self._survival(z)
+        nox = self.nox(z)
+        return Tangent(self, nox, self.sum_entries(nox), survival, slope)
+
+    def _survival(self, z: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """c_g(tau) / c_g(tau_0) and its derivative by ln tau, (class, n_cell)."""
+        tau = self.lifetime(z)
+        built = age_weights(self.transport.classes, self.transport.lifetime)[:, None]
+        return (
+            age_weights(self.transport.classes, tau) / built,
+            age_weights_slope(self.transport.classes, tau) / built,
+        )
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """dv = V dz with v the vector that the matrix multiplies, and its transpose."""
+
+    model: ColumnModel
+    nox: NDArray[np.float64]
+    cell_nox: NDArray[np.float64]
+    survival: NDArray[np.float64]
+    slope: NDArray[np.float64]
+
+    def forward(self, dz: NDArray) -> NDArray[np.float64]:
+        """V dz, (blocks + backgrounds, k)."""
+        state, model = self.model.state, self.model
+        dlog = state.log_nox @ state.mix(dz)
+        dcell = model.sum_entries(self.nox[:, None] * dlog)
+        dtau = model.options.sigma_lifetime * dz[state.blocks["lifetime"]][state.group]
+        change = self.cell_nox[:, None] * dtau
+        parts = [
+            a @ (c[:, None] * dcell + s[:, None] * change)
+            for a, c, s in zip(model.aggregate, self.survival, self.slope, strict=True)
+        ]
+        return np.concatenate([*parts, dz[state.blocks["background"]]])
+
+    def adjoint(self, dv: NDArray) -> NDArray[np.float64]:
+        """V^T dv, (size, k)."""
+        state, model = self.model.state, self.model
+        dcell = np.zeros((state.n_cell, dv.shape[1]))
+        change = np.zeros_like(dcell)
+        start = 0
+        for a, c, s in zip(model.aggregate, self.survival, self.slope, strict=True):
+            back = a.T @ dv[start : start + a.shape[0]]
+            dcell += c[:, None] * back
+            change += s[:, None] * back
+            start += a.shape[0]
+        dz = state.mix_adjoint(state.log_nox.T @ (self.nox[:, None] * (model._sum.T @ dcell)))
+        by_group = np.zeros((dz[state.blocks["lifetime"]].shape[0], dv.shape[1]))
+        np.add.at(by_group, state.group, self.cell_nox[:, None] * change)
+        dz[state.blocks["lifetime"]] += model.options.sigma_lifetime * by_group
+        dz[state.blocks["background"]] += dv[start:]
+        return dz
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _weighted_normal(indptr, indices, data, weight, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    n_rhs = v.shape[1]
+    acc = np.empty(n_rhs, np.float32)
+    for r in range(indptr.size - 1):
+        acc[:] = 0
+        for p in range(indptr[r], indptr[r + 1]):
+            h = data[p]
+            row = v[indices[p]]
+            for k in range(n_rhs):
+                acc[k] += h * row[k]
+        for k in range(n_rhs):
+            acc[k] *= weight[r]
+        for p in range(indptr[r], indptr[r + 1]):
+            h = data[p]
+            target = out[indices[p]]
+            for k in range(n_rhs):
+                target[k] += h * acc[k]
+
+
+def weighted_normal(matrix: sparse.csr_matrix, weight: NDArray, v: NDArray) -> NDArray[np.float32]:
+    """H^T diag(weight) H v in one pass over H, single precision: v (n, k) -> (n, k)."""
+    v = np.ascontiguousarray(v, np.float32)
+    out = np.zeros_like(v)
+    _weighted_normal(matrix.indptr, matrix.indices, matrix.data, weight.astype(np.float32), v, out)
+    return out
