@@ -94,9 +94,11 @@ def _one(field: NDArray[np.float64], block: Block, whole: NDArray[np.float64]) -
     if block.density is not None:
         field = field * np.multiply.outer(*block.density[0])
     total = apply(block.weights, field)
-    enough = fraction >= np.clip(block.min_valid, _TOLERANCE, 1 - _TOLERANCE)
     if block.density is not None:
+        # However thin a sliver of a crowded cell is, its people stay.
+        enough = (fraction > 0) & (fraction >= block.min_valid)
         return np.where(enough, total * np.multiply.outer(*block.density[1]), np.nan), fraction
+    enough = fraction >= np.clip(block.min_valid, _TOLERANCE, 1 - _TOLERANCE)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(enough, total / fraction, np.nan), fraction
 
