@@ -77,6 +77,7 @@ class InversionOptions:
     sigma_lifetime : spread of ln tau by training group and month (prior mean in `TransportOptions.lifetime`).
     soil_flux : NOx from soils in July, kg NO2-equivalent m-2 s-1 (about 5 ng N m-2 s-1 on cropland), following the
         season of temperature; `sigma_soil` its spread by group.
+    foreign_floor : NOx of ships and of foreign land no light is known of, kg NO2-equivalent m-2 s-1.
     sigma_foreign, sigma_foreign_cell : spread of what is emitted outside the regions, together and by cell.
     background, sigma_background, sigma_background_local : free-tropospheric NO2 column, its spread, and that of its
         deviation every 4 degrees, mol m-2.
@@ -95,6 +96,7 @@ class InversionOptions:
     sigma_lifetime: float = 0.35
     soil_flux: float = 1.5e-11
     sigma_soil: float = 0.7
+    foreign_floor: float = 3e-12
     sigma_foreign: float = 0.5
     sigma_foreign_cell: float = 0.8
     background: float = 5e-6

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
-from pipeline.core.options import PriorOptions
+from pipeline.core.options import InversionOptions, PriorOptions
 from pipeline.core.points import annual_tonnes, grid_points
 from pipeline.core.provinces import gb_code
 from pipeline.core.regions import Regions
@@ -222,3 +222,24 @@ def seasons(temperature: NDArray[np.float64], year: int) -> NDArray[np.float64]:
         for month, factor in enumerate(_NEW_YEAR_DIP.get(sector, ())):
             result[month, s] *= factor
     return result / result.sum(axis=0)
+
+
+def other_nox(
+    grid: Grid, co2: NDArray[np.float64], proxies: Proxies, options: InversionOptions, year: int
+) -> NDArray[np.float64]:
+    """NOx that is no Chinese CO2 source's, kg NO2-equivalent s-1 per cell, (month, lat, lon).
+
+    Soils by temperature, exp(0.103 T) with T in C up to 30 (Yienger and Levy 1995), scaled to `soil_flux` at 25 C; on
+    cells of no region, lights at China's mean NOx per light (where the proxy knows them) and a floor for ships and
+    unlit land.
+    """
+    inside = np.clip(proxies.shares.sum(axis=0), 0.0, 1.0)
+    warmth = np.minimum(proxies.temperature - 273.15, 30.0)
+    soil = options.soil_flux * np.exp(0.103 * (warmth - 25.0)) * grid.area
+    glow = np.nan_to_num(proxies.lights) * grid.area
+    seconds = np.diff((np.datetime64(f"{year}-01", "M") + np.arange(13)).astype("M8[s]")).astype(float)
+    ratio = np.array(options.nox_ratio)[list(CLASS_SECTOR)]
+    chinese = np.einsum("c,mcyx->m", ratio, co2) / seconds
+    per_light = chinese / max(float((glow * inside).sum()), 1.0)
+    foreign = per_light[:, None, None] * glow + options.foreign_floor * grid.area
+    return soil * np.maximum(inside, 0.3) + foreign * (1.0 - inside)
