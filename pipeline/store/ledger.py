@@ -33,9 +33,18 @@ class Ledger:
         entry = self.store.read_json(self._name(unit, key))
         return entry if isinstance(entry, dict) else None
 
-    def record(self, unit: str, key: str, result: dict[str, Any]) -> None:
-        """Write down that a unit is done. A repeat writes the same bytes."""
-        self.store.write_json({"unit": unit, "key": key, "status": "done", "result": result}, self._name(unit, key))
+    def record(self, unit: str, key: str, result: dict[str, Any], status: str = "done") -> None:
+        """Write down what became of a unit: it is done, unless `status` says otherwise. A repeat writes the same bytes."""
+        self.store.write_json({"unit": unit, "key": key, "status": status, "result": result}, self._name(unit, key))
+
+    def entries(self, folder: str = "") -> list[dict[str, Any]]:
+        """All entries of the stage whose unit lies in a folder (``no2/..``), sorted by unit and key."""
+        fs, root = self.store.fs, self.store.path(f"work/ledger/{self.stage}/{folder}".rstrip("/"))
+        if not fs.isdir(root):
+            return []
+        raw = fs.cat([path for path in fs.find(root) if path.endswith(".json")])
+        found = [json.loads(text) for text in (raw.values() if isinstance(raw, dict) else [raw])]
+        return sorted(found, key=lambda entry: (entry["unit"], entry["key"]))
 
     def forget(self, unit: str, key: str) -> None:
         """Remove an entry, so that the unit is done again."""

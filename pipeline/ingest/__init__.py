@@ -1,0 +1,1 @@
+"""From files as agencies publish them to the cubes and tables of the contract, with every file accounted for."""

@@ -1,0 +1,107 @@
+"""The products: name, reader, and which files of a folder are its own. A new product is a module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pipeline.core.errors import InputError, UsageError
+from pipeline.core.regions import Regions
+from pipeline.ingest import regions, statistics
+from pipeline.ingest.documents import DocumentReader
+from pipeline.ingest.grids import GridReader
+from pipeline.ingest.plants import Plants
+from pipeline.ingest.population import GpwDensity, read_totals
+from pipeline.ingest.viirs import ViirsLike, ViirsVnl
+from pipeline.store.location import Store
+
+_TIFF = ("*.tif", "*.tiff")
+_NETCDF = ("*.nc", "*.nc4", "*.h5", "*.hdf5", "*.he5")
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product of the command line.
+
+    Parameters
+    ----------
+    reader : makes the reader from the store and the paths the user named (provincial totals, regions).
+    patterns : names of its files.
+    about : one line for ``--help``.
+    """
+
+    name: str
+    reader: Callable[[Store, Mapping[str, str]], Any]
+    patterns: tuple[str, ...]
+    about: str
+
+
+def _plain(reader: DocumentReader | GridReader) -> Callable[[Store, Mapping[str, str]], Any]:
+    return lambda store, paths: reader  # noqa: ARG005
+
+
+def _plants(source: str, license_: str, many: bool = False) -> Callable[[Store, Mapping[str, str]], Any]:
+    return _plain(Plants(source, license_, many))
+
+
+def _gpw(store: Store, paths: Mapping[str, str]) -> GpwDensity:
+    outlines = regions.RegionReader()
+    if "regions" in paths:
+        content = outlines.read(paths["regions"], outlines.rules).content
+        known = Regions.from_geojson(str(content), paths["regions"])
+    else:
+        known = Regions.from_geojson(_needed(store, "inputs/regions.geojson", "regions"), "inputs/regions.geojson")
+    if "provincial_totals" in paths:
+        table = statistics.StatisticsReader().read(paths["provincial_totals"], {}).content
+        return GpwDensity(known, table)  # type: ignore[arg-type]
+    raw = _needed(store, statistics.POPULATION_PATH, "statistics")
+    return GpwDensity(known, read_totals(pd.read_csv(pd.io.common.BytesIO(raw)), statistics.POPULATION_PATH))
+
+
+def _needed(store: Store, path: str, product: str) -> bytes:
+    try:
+        return store.read_bytes(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"the store has no {path}",
+            "it to be there before gpw, which scales persons to provincial totals",
+            f"run python -m pipeline.ingest {product} first, or name a file (--regions, --provincial-totals)",
+        ) from None
+
+
+_GEM = "Global Energy Monitor, CC BY 4.0"
+PRODUCTS: Mapping[str, Product] = {
+    p.name: p
+    for p in (
+        Product("viirs_like", _plain(ViirsLike()), _TIFF, "NPP-VIIRS-like yearly nightlights (8-bit GeoTIFF)"),
+        Product("viirs_vnl", _plain(ViirsVnl()), _TIFF, "EOG VIIRS nightlights, annual or monthly (GeoTIFF)"),
+        Product("gpw", _gpw, _NETCDF, "GPW density (netCDF), scaled to provincial totals"),
+        Product("gem_coal", _plants("gem_coal", _GEM), ("*coal*.xlsx",), "GEM Global Coal Plant Tracker"),
+        Product("gem_gas", _plants("gem_gas", _GEM), ("*gas*.xlsx",), "GEM Global Oil and Gas Plant Tracker"),
+        Product("gem_cement", _plants("gem_cement", _GEM), ("*cement*.xlsx",), "GEM Cement and Concrete Tracker"),
+        Product("gem_steel", _plants("gem_steel", _GEM), ("*steel*.xlsx",), "GEM Iron and Steel Tracker"),
+        Product("wri", _plants("wri", "CC BY 4.0"), ("*.csv",), "WRI power plants (CSV)"),
+        Product(
+            "climate_trace", _plants("climate_trace", "CC BY 4.0", many=True), ("*.csv",), "Climate TRACE sources (CSV)"
+        ),
+        Product("regions", _plain(regions.RegionReader()), regions.PATTERNS, "provinces from any vector file"),
+        Product(
+            "statistics", _plain(statistics.StatisticsReader()), ("*.csv",), "provincial tables: MEIC, population, .."
+        ),
+    )
+}
+
+
+def product(name: str) -> Product:
+    """The product of a name.
+
+    Raises
+    ------
+    UsageError : there is none.
+    """
+    if name not in PRODUCTS:
+        raise UsageError(f"product {name!r}", f"one of {', '.join(PRODUCTS)}", "see python -m pipeline.ingest --help")
+    return PRODUCTS[name]
