@@ -1,0 +1,123 @@
+"""Uncertainty from members: inflation, sigma, quantiles and totals of regions that all agree with one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.regions import Regions
+from pipeline.core.schema import SECTORS
+
+SECTOR_TOTAL = (*SECTORS, "total")
+INTERVAL = (0.05, 0.95)
+
+
+def inflate(members: NDArray[np.floating], factor: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    """Spread members about their mean in logarithms, staying positive and keeping the mean.
+
+        ln x'_k = f (ln x_k - <ln x>) + c,     c such that the mean over k of x' is that of x
+
+    Parameters
+    ----------
+    members : tonnes, (member, ...), not negative; cells without emission stay 0.
+    factor : inflation, broadcast against one member; 1 leaves the members as they are.
+    """
+    x = np.asarray(members, np.float64)
+    mean = x.mean(axis=0)
+    logs = np.log(np.maximum(x, 1e-300))
+    logs -= logs.mean(axis=0)
+    logs *= factor
+    spread = np.exp(logs - logs.max(axis=0))
+    return np.where(mean > 0, spread * (mean / spread.mean(axis=0)), 0.0)
+
+
+def rounded(members: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Members as float32 whose mean, summed in float64, is the given one to about 1e-8.
+
+    The rounding errors of 50 members average out only to some 1e-8; what is left goes to the largest member, whose
+    own rounding then bounds the error.
+    """
+    result = members.astype(np.float32)
+    gap = (mean - result.mean(axis=0, dtype=np.float64)) * len(result)
+    k = result.argmax(axis=0)[None]
+    largest = np.take_along_axis(result, k, axis=0).astype(np.float64)
+    np.put_along_axis(result, k, np.maximum(largest + gap, 0.0).astype(np.float32), axis=0)
+    return result
+
+
+def interval(members: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """5 % and 95 % quantiles over the first axis by the n + 1 rule, which does not take members for the population."""
+    low, high = np.quantile(members, INTERVAL, axis=0, method="weibull")
+    return low, high
+
+
+def sigma(members: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Standard deviation over the first axis, n - 1 in the denominator."""
+    return np.std(members, axis=0, ddof=1, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Areas:
+    """What totals are made for: every province, every training group, and `CN`.
+
+    Attributes
+    ----------
+    codes, names : of each area.
+    shares : share of a cell's emission that counts to each area, (area, lat, lon).
+    """
+
+    codes: tuple[str, ...]
+    names: tuple[str, ...]
+    shares: NDArray[np.float64]
+
+
+def areas(regions: Regions, fractions: NDArray[np.float64]) -> Areas:
+    """Areas and their shares of a cell's emission.
+
+    A cell's emission is that of its part inside the regions, so shares are relative to that part and the provinces sum
+    to the nation.
+
+    Parameters
+    ----------
+    fractions : share of each cell's box in each region, (region, lat, lon).
+    """
+    inside = fractions.sum(axis=0)
+    shares = np.divide(fractions, inside, out=np.zeros_like(fractions), where=inside > 0)
+    groups = [shares[[g == name for g in regions.groups]].sum(axis=0) for name in regions.group_names]
+    nation = shares[regions.in_cn()].sum(axis=0)
+    return Areas(
+        codes=(*regions.codes, *regions.group_names, "CN"),
+        names=(*regions.names, *regions.group_names, "China (31 mainland provinces)"),
+        shares=np.stack([*shares, *groups, nation]),
+    )
+
+
+def area_samples(members: NDArray[np.floating], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Totals of areas, member by member.
+
+    Parameters
+    ----------
+    members : tonnes, (member, sector, lat, lon); NaN counts as 0.
+    shares : (area, lat, lon).
+
+    Returns
+    -------
+    (member, area, sector) with `total` as the last sector: the sum of the sectors.
+    """
+    n_member, n_sector = members.shape[:2]
+    flat = np.nan_to_num(members, copy=False).reshape(n_member * n_sector, -1)
+    by_sector = (flat @ shares.reshape(len(shares), -1).T).reshape(n_member, n_sector, -1).transpose(0, 2, 1)
+    return np.concatenate([by_sector, by_sector.sum(axis=2, keepdims=True)], axis=2)
+
+
+def reference_sigma(
+    cell_sigma: NDArray[np.float64], shares: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sigma of each area's total had the cells been independent (rho = 0) and fully correlated (rho = 1), (area,).
+
+    Reference values, not bounds: correlations can be negative.
+    """
+    spread = shares * np.nan_to_num(cell_sigma)
+    return np.sqrt(np.einsum("aij,aij->a", spread, spread)), spread.sum(axis=(1, 2))

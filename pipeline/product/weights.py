@@ -1,0 +1,213 @@
+"""Where inside a 0.25 degree cell each sector emits: 1 km weights of one year."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.core.chunks import Tile
+from pipeline.core.grid import FINE_PER_COARSE, Grid, block_repeat, block_sum
+from pipeline.core.points import annual_tonnes, grid_points
+from pipeline.core.regions import Regions
+from pipeline.core.schema import SECTORS
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How a sector's emission outside known point sources is spread: a sum of additive proxies.
+
+    Parameters
+    ----------
+    lights, people, both : tonnes a year per unit of radiance (nW cm-2 sr-1), per person, and per unit of
+        sqrt(radiance x persons), each of a fine cell. Only their ratios matter inside a coarse cell.
+    placed_sigma, spread_sigma : sigma of ln(weight) of what is placed at a point source and of what is spread.
+    """
+
+    lights: float
+    people: float
+    both: float
+    placed_sigma: float
+    spread_sigma: float
+
+
+MIXTURES: dict[str, Mixture] = {
+    "power": Mixture(lights=1.0, people=0.0, both=0.0, placed_sigma=0.2, spread_sigma=1.5),
+    "industry": Mixture(lights=1.0, people=0.0, both=0.3, placed_sigma=0.3, spread_sigma=1.2),
+    "transport": Mixture(lights=0.5, people=0.0, both=1.0, placed_sigma=0.3, spread_sigma=0.8),
+    "residential": Mixture(lights=0.0, people=1.0, both=0.3, placed_sigma=0.3, spread_sigma=0.7),
+}
+"""Stated mixtures. Power outside known plants and industry follow lights, which show factories better than beds;
+transport follows lights and people together, since no road map is among the inputs and lit roads are what lights show;
+homes follow people. `fit_mixture` replaces them by what the 0.25 degree posterior says."""
+SMOOTH = 0.02
+"""Share of a cell's spread part that follows no proxy but a smooth field, so that no cell depends on one lit pixel."""
+
+
+@dataclass(frozen=True)
+class TileWeights:
+    """Weights of one tile and year.
+
+    Attributes
+    ----------
+    share : share of the coarse cell's emission in each fine cell, (sector, lat, lon) float32; the shares of a coarse
+        cell's 25 x 25 children sum to 1 within rounding, or are all 0 outside China.
+    variance : variance of the share relative to its square, (sector, lat, lon) float32.
+    land : fine cells inside the regions, (lat, lon).
+    """
+
+    share: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    land: NDArray[np.bool_]
+
+
+def tile_weights(
+    tile: Tile,
+    coarse: Grid,
+    proxies: Mapping[str, NDArray[np.floating]],
+    points: pd.DataFrame,
+    year: int,
+    emission: NDArray[np.floating],
+    regions: Regions,
+    china_fraction: NDArray[np.floating],
+) -> TileWeights:
+    """Sector weights of a tile: known point sources in their fine cell, the rest by proxies.
+
+        w = p P / sum P + (1 - p) q,    p = placed share of the cell,    q = spread share by the sector's mixture
+
+    Parameters
+    ----------
+    tile : the tile.
+    coarse : the coarse grid.
+    proxies : `radiance` (nW cm-2 sr-1) and `population` (persons) of the year on the tile's fine cells, (lat, lon).
+    points : table of point sources; year : whose sources run.
+    emission : tonnes of the year on the whole coarse grid, (sector, lat, lon); NaN counts as 0.
+    regions : what is land of ours; china_fraction : share of each coarse cell inside them, (lat, lon).
+    """
+    grid = fine_grid(coarse, tile)
+    inside = china_fraction[tile.coarse] > 0
+    land = land_mask(regions, grid, inside)
+    tonnes = annual_tonnes(points, year)
+    year_total = np.nan_to_num(np.asarray(emission, float))
+    radiance, people = (np.nan_to_num(np.asarray(proxies[n], np.float32)) for n in ("radiance", "population"))
+    share = np.zeros((len(SECTORS), *grid.shape), np.float32)
+    variance = np.zeros_like(share)
+    for k, sector in enumerate(SECTORS):
+        mixture = MIXTURES[sector]
+        smooth = smooth_density(year_total[k], coarse, tile, land)
+        spread = normalise(_additive(mixture, radiance, people, land), smooth, land)
+        listed = np.where(land, grid_points(points, tonnes, grid, sector), 0.0).astype(np.float32)
+        placed = placed_share(block_sum(listed), year_total[k][tile.coarse])
+        share[k], variance[k] = _combine(listed, spread, placed, mixture)
+    return TileWeights(share, variance, land)
+
+
+def fine_grid(coarse: Grid, tile: Tile) -> Grid:
+    """The fine cells of a tile as a grid."""
+    lat, lon = tile.coarse
+    window = Grid(
+        coarse.per_degree,
+        coarse.west_index + lon.start,
+        coarse.south_index + lat.start,
+        lon.stop - lon.start,
+        lat.stop - lat.start,
+    )
+    return window.refine()
+
+
+def land_mask(regions: Regions, fine: Grid, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fine cells whose centre is in a region; where a coarse cell of ours has none, those that a region touches.
+
+    Parameters
+    ----------
+    inside : coarse cells that count to China, (lat, lon).
+    """
+    land = (regions.index(fine) >= 0) & block_repeat(inside)
+    f = FINE_PER_COARSE
+    for j, i in np.argwhere(inside & (block_sum(land) == 0)):
+        block = Grid(fine.per_degree, fine.west_index + i * f, fine.south_index + j * f, f, f)
+        touched = regions.fractions(block).sum(axis=0) > 0
+        # A sliver thinner than the polygon's rounding touches nothing: the whole cell then, so that no mass is lost.
+        land[j * f : (j + 1) * f, i * f : (i + 1) * f] = touched | ~touched.any()
+    return land
+
+
+def smooth_density(
+    emission: NDArray[np.float64], coarse: Grid, tile: Tile, land: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """A field without steps between coarse cells: the coarse emission, interpolated linearly between cell centres.
+
+    Parameters
+    ----------
+    emission : tonnes on the whole coarse grid, so that neighbouring tiles meet without a seam.
+
+    Returns
+    -------
+    (lat, lon) of the tile's fine cells, at least a small positive number on land, 0 elsewhere.
+    """
+    grid = fine_grid(coarse, tile)
+    rows, cols = _linear(grid.lat, coarse.lat), _linear(grid.lon, coarse.lon)
+    field = (rows @ np.asarray(emission, np.float32)) @ cols.T
+    return np.where(land, np.maximum(field, np.float32(1e-3)), np.float32(0.0))
+
+
+def normalise(
+    proxy: NDArray[np.floating], smooth: NDArray[np.floating], land: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Spread share of each fine cell: by the proxy, a small part by the smooth field, all of it where no proxy is."""
+    by_proxy, known = _shares(proxy)
+    by_smooth, _ = _shares(smooth)
+    part = np.where(known, np.float32(SMOOTH), np.float32(1.0))
+    result = by_proxy * block_repeat(1 - part) + by_smooth * block_repeat(part)
+    return np.where(land, result, np.float32(0.0))
+
+
+def placed_share(listed: NDArray[np.floating], emission: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Share of a coarse cell's sector emission that known point sources are taken to emit.
+
+    Listed tonnes P against the posterior E: what exceeds them is unlisted; where E stays below them, all is theirs,
+    since a plant that runs less is more likely than an unlisted one beside it:  p = min(1, P / E).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(listed > 0, np.minimum(1.0, listed / np.maximum(emission, 1e-9)), 0.0)
+
+
+def _additive(
+    mixture: Mixture, radiance: NDArray[np.floating], people: NDArray[np.floating], land: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    field = mixture.lights * radiance + mixture.people * people + mixture.both * np.sqrt(radiance * people)
+    return np.where(land, field, 0.0).astype(np.float32)
+
+
+def _combine(
+    listed: NDArray[np.float32], spread: NDArray[np.float32], placed: NDArray[np.float64], mixture: Mixture
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    at_points, _ = _shares(listed)
+    p = block_repeat(placed.astype(np.float32))
+    here, rest = p * at_points, (1 - p) * spread
+    share = here + rest
+    spread_of = here**2 * np.expm1(mixture.placed_sigma**2) + rest**2 * np.expm1(mixture.spread_sigma**2)
+    relative = np.divide(spread_of, share**2, out=np.zeros_like(share), where=share > 0)
+    return share, relative.astype(np.float32)
+
+
+def _shares(field: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    total = block_sum(field)
+    known = total > 0
+    scale = np.divide(1.0, total, out=np.zeros_like(total), where=known)
+    return (field * block_repeat(scale.astype(np.float32))).astype(np.float32), known
+
+
+def _linear(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Matrix (point, centre) of linear interpolation, constant beyond the outer centres."""
+    matrix = np.zeros((points.size, centres.size), np.float32)
+    place = np.interp(points, centres, np.arange(centres.size))
+    low = np.minimum(place.astype(int), max(centres.size - 2, 0))
+    high = np.minimum(low + 1, centres.size - 1)
+    rows = np.arange(points.size)
+    np.add.at(matrix, (rows, low), (1 - (place - low)).astype(np.float32))
+    np.add.at(matrix, (rows, high), (place - low).astype(np.float32))
+    return matrix

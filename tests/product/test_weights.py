@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+
+from pipeline.core.chunks import Tile
+from pipeline.core.grid import block_repeat, block_sum
+from pipeline.core.schema import SECTORS
+from pipeline.product.weights import fine_grid, land_mask, normalise, placed_share, smooth_density, tile_weights
+
+
+@pytest.fixture(scope="module")
+def emission(country):
+    return np.random.default_rng(1).gamma(1.0, 1e6, (len(SECTORS), *country.grid.shape))
+
+
+@pytest.fixture(scope="module")
+def weights(country, emission):
+    return tile_weights(
+        country.tile, country.grid, country.proxies, country.points, 2022, emission, country.regions, country.china
+    )
+
+
+def test_shares_of_every_cell_of_ours_sum_to_one(country, weights):
+    sums = block_sum(weights.share)
+    inside = country.china > 0
+    np.testing.assert_allclose(sums[:, inside], 1.0, rtol=1e-5)
+    assert (sums[:, ~inside] == 0).all()
+
+
+def test_nothing_on_open_water(weights):
+    assert (weights.share[:, ~weights.land] == 0).all()
+    assert (weights.share >= 0).all()
+
+
+def test_a_plant_keeps_its_emission_in_its_fine_cell(country, weights, emission):
+    row, col, _ = country.fine.locate([30.605], [111.105])
+    listed = 1000 * 4000.0
+    cell = emission[0][row[0] // 25, col[0] // 25]
+    placed = min(1.0, listed / cell)
+    assert weights.share[0, row[0], col[0]] >= placed - 1e-6
+    assert weights.share[1, row[0], col[0]] < 0.5
+
+
+def test_a_plant_that_has_not_started_gets_nothing(country, emission):
+    early = tile_weights(
+        country.tile, country.grid, country.proxies, country.points, 1999, emission, country.regions, country.china
+    )
+    row, col, _ = country.fine.locate([30.605], [111.105])
+    assert early.share[0, row[0], col[0]] < 0.5
+
+
+def test_dark_land_shares_smoothly(country, emission):
+    level = np.repeat(np.linspace(1.0, 12.0, 12)[None], 8, axis=0)
+    land = np.ones(country.fine.shape, bool)
+    smooth = smooth_density(level, country.grid, country.tile, land)
+    share = normalise(np.zeros(land.shape), smooth, land)
+    field = share * block_repeat(level)
+    inner = field[:, 25:-25]
+    step = np.abs(np.diff(inner, axis=1))
+    # Uniform weights would step by a whole coarse cell's difference (1/625) at each border.
+    assert step.max() < 0.2 / 625
+
+
+def test_dark_cells_are_spread_over_all_their_land(country, weights):
+    cell = weights.share[1, 100:125, 75:100]
+    assert (cell > 0).all()
+    assert cell.max() < 3 / 625
+
+
+def test_two_tiles_meet_without_a_seam(country, emission):
+    whole = country.tile
+    west, east = (Tile(0, k, (slice(0, 8), slice(6 * k, 6 * k + 6))) for k in range(2))
+    args = (country.points, 2022, emission, country.regions, country.china)
+    together = tile_weights(whole, country.grid, country.proxies, *args).share
+    for tile in (west, east):
+        cut = {n: v[tile.fine] for n, v in country.proxies.items()}
+        part = tile_weights(tile, country.grid, cut, *args).share
+        np.testing.assert_allclose(part, together[:, *tile.fine], rtol=2e-5, atol=1e-9)
+
+
+def test_a_sliver_without_a_cell_centre_still_has_land(country):
+    land = land_mask(country.regions, fine_grid(country.grid, country.tile), country.china > 0)
+    row, col, _ = country.grid.locate([31.28], [112.9005])
+    block = land[row[0] * 25 : row[0] * 25 + 25, col[0] * 25 : col[0] * 25 + 25]
+    assert 0 < block.sum() < 60
+
+
+def test_placed_share_follows_the_posterior():
+    np.testing.assert_allclose(
+        placed_share(np.array([0.0, 50.0, 100.0, 300.0]), np.array([10.0, 100.0, 100.0, 100.0])), [0, 0.5, 1, 1]
+    )
+
+
+def test_missing_proxies_count_as_dark(country, emission):
+    holes = {n: np.where(np.arange(v.size).reshape(v.shape) % 7 == 0, np.nan, v) for n, v in country.proxies.items()}
+    share = tile_weights(
+        country.tile, country.grid, holes, country.points, 2022, emission, country.regions, country.china
+    ).share
+    assert np.isfinite(share).all()
