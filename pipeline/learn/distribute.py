@@ -1,0 +1,178 @@
+"""The learning on Dask: a task a training group to fit, a task a month to apply. The one module that knows Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+from distributed import Client
+from numpy.typing import NDArray
+
+from pipeline.core.errors import InputError
+from pipeline.core.grid import Grid
+from pipeline.core.schema import SECTORS
+from pipeline.learn.blocks import block_index, fold_of
+from pipeline.learn.fit import LearnSettings, Model, fit_group
+from pipeline.learn.predict import close_totals, group_shares, learned_log, region_totals
+from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+MapUnits = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+"""Applies a function to units of work and gives the results in order: `in_turn`, or `on_cluster` of a client."""
+
+
+def in_turn(function: Callable[[Unit], Result], units: Sequence[Unit]) -> list[Result]:
+    """Apply a function to units of work one after the other, in this process."""
+    return [function(unit) for unit in units]
+
+
+def on_cluster(client: Client) -> MapUnits:
+    """Apply a function to units of work as tasks of a cluster, one task a unit, results in order."""
+
+    def apply(function: Callable[[Any], Any], units: Sequence[Any]) -> list[Any]:
+        # Scattered first: a table of tens of MB inside a task graph stops the scheduler.
+        futures = [client.submit(function, data, pure=False) for data in client.scatter(list(units))]
+        return list(client.gather(futures))
+
+    return apply
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where is learned.
+
+    Attributes
+    ----------
+    grid : the cells.
+    groups : number of each cell's training group, -1 outside, (lat, lon).
+    group_names : in order of the numbers.
+    fractions : share of a cell's emission that counts to each province, (region, lat, lon).
+    """
+
+    grid: Grid
+    groups: NDArray[np.integer]
+    group_names: tuple[str, ...]
+    fractions: NDArray[np.float64]
+
+
+def domain_of(grid: Grid, fractions: NDArray[np.float64], groups: Sequence[str]) -> Domain:
+    """The domain from the regions' area shares: a cell belongs to the group that has most of it.
+
+    Parameters
+    ----------
+    fractions : share of each cell's box in each region, (region, lat, lon).
+    groups : training group of each region.
+    """
+    names = tuple(sorted(set(groups)))
+    by_group = np.stack([fractions[[g == n for g in groups]].sum(axis=0) for n in names])
+    inside = fractions.sum(axis=0)
+    number = np.where(inside > 0, by_group.argmax(axis=0), -1)
+    shares = np.divide(fractions, inside, out=np.zeros_like(fractions), where=inside > 0)
+    return Domain(grid, number.astype(np.int16), names, shares)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned.
+
+    `fields` holds `co2_learned` (time, sector, lat, lon) in tonnes and `sigma_ln` (time, lat, lon); `models` one model
+    a training group.
+    """
+
+    fields: xr.Dataset
+    models: tuple[Model, ...]
+
+
+def learn_fields(
+    posterior: xr.Dataset,
+    features: tuple[xr.Dataset, xr.Dataset],
+    domain: Domain,
+    settings: LearnSettings,
+    map_units: MapUnits = in_turn,
+    close_to: str = "posterior",
+) -> Learned:
+    """Learn, per training group, how the truth departs from the prior, and apply it to every cell and month.
+
+    Parameters
+    ----------
+    posterior : summaries of all months (`table.summarise`) along `time` (month starts).
+    features : year features (year, lat, lon) and monthly features (time, lat, lon).
+    domain : grid, groups and provinces.
+    settings : of the fit.
+    map_units : how tasks are run.
+    close_to : whose provincial totals by sector and month the learned field keeps: ``"posterior"`` for a field that is
+        used as it is, ``"prior"`` for one that becomes the prior of a second solve with the same observations (they
+        must not set the totals twice).
+
+    Raises
+    ------
+    InputError : `close_to` unknown or no month given.
+    """
+    if close_to not in ("prior", "posterior") or not posterior.sizes.get("time"):
+        raise InputError(
+            f"close_to={close_to!r} with {posterior.sizes.get('time', 0)} months", "prior or posterior, and a month"
+        )
+    grid = domain.grid
+    blocks = block_index(grid, settings.block_degrees)
+    folds = fold_of(np.where(domain.groups >= 0, blocks, -1), settings.folds, settings.seed, "blocks")
+    times = posterior["time"].values
+    stacks = [feature_matrix(*features, posterior["prior"].isel(time=k).values, t, grid) for k, t in enumerate(times)]
+    tables = [_group_table(posterior, stacks, blocks, domain.groups == g) for g in range(len(domain.group_names))]
+    km2 = float(grid.area.mean()) / 1e6
+    flat = folds.ravel()
+    jobs = [(n, t, flat[t.cell], settings, km2) for n, t in zip(domain.group_names, tables, strict=True) if len(t)]
+    models = map_units(_fit, jobs)
+    by_number = {domain.group_names.index(m.group): m for m in models}
+    shares = group_shares(domain.groups, len(domain.group_names), settings.blend_degrees / grid.step)
+    shares = _with_models(shares, by_number)
+    units = [(by_number, stack, shares, folds) for stack, _ in stacks]
+    logs = map_units(_apply, units)
+    return Learned(_fields(posterior, logs, domain, close_to), tuple(models))
+
+
+def _group_table(
+    posterior: xr.Dataset,
+    stacks: Sequence[tuple[NDArray[np.float32], tuple[str, ...]]],
+    blocks: NDArray[np.int64],
+    keep: NDArray[np.bool_],
+) -> Table:
+    return concatenate([month_rows(posterior.isel(time=k), s, blocks, k, keep) for k, s in enumerate(stacks)])
+
+
+def _fit(job: tuple[str, Table, NDArray[np.int64], LearnSettings, float]) -> Model:
+    return fit_group(*job)
+
+
+def _apply(unit: tuple[Any, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return learned_log(*unit)
+
+
+def _with_models(shares: NDArray[np.float64], models: dict[int, Model]) -> NDArray[np.float64]:
+    for number in range(len(shares)):
+        if number not in models:
+            shares[number] = 0.0
+    total = shares.sum(axis=0)
+    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+
+
+def _fields(
+    posterior: xr.Dataset, logs: Sequence[tuple[NDArray, NDArray]], domain: Domain, close_to: str
+) -> xr.Dataset:
+    wanted = posterior["co2" if close_to == "posterior" else "prior"].transpose("time", "sector", "lat", "lon")
+    learned = posterior["prior"].transpose("time", "sector", "lat", "lon").values.astype(float)
+    for k, (log, _) in enumerate(logs):
+        for s in range(len(SECTORS)):
+            totals = region_totals(wanted.values[k, s], domain.fractions)
+            learned[k, s] = close_totals(np.nan_to_num(learned[k, s]) * np.exp(log), totals, domain.fractions)
+    cube, plane = ("time", "sector", "lat", "lon"), ("time", "lat", "lon")
+    return xr.Dataset(
+        {
+            "co2_learned": (cube, learned, {"units": "t", "long_name": "learned CO2 emission of the month"}),
+            "sigma_ln": (plane, np.stack([s for _, s in logs]), {"units": "1"}),
+        },
+        coords={"time": posterior["time"].values, **domain.grid.coords()},
+    )

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from distributed import Client
+
+from pipeline.core.errors import InputError
+from pipeline.learn.distribute import domain_of, in_turn, learn_fields, on_cluster
+from pipeline.learn.fit import LearnSettings
+from pipeline.learn.predict import region_totals
+from pipeline.learn.scores import r2
+
+QUICK = LearnSettings(trees=40, leaves=8)
+
+
+@pytest.fixture(scope="module")
+def learned(toy):
+    return learn_fields(toy.posterior, toy.features, toy.domain, QUICK)
+
+
+def test_learned_is_above_the_prior_where_nothing_was_seen(toy, learned):
+    total = learned.fields["co2_learned"].sum("sector").values
+    prior = toy.posterior["prior"].sum("sector").values
+    where = np.broadcast_to(toy.blind, total.shape)
+    assert r2(toy.truth[where], total[where]) > r2(toy.truth[where], prior[where]) + 0.05
+    assert np.isfinite(learned.fields["sigma_ln"]).all()
+
+
+@pytest.mark.parametrize(("close_to", "name"), [("posterior", "co2"), ("prior", "prior")])
+def test_provincial_totals_by_sector_are_kept(toy, close_to, name):
+    fields = learn_fields(toy.posterior, toy.features, toy.domain, QUICK, close_to=close_to).fields
+    for s in range(4):
+        got = region_totals(fields["co2_learned"].values[1, s], toy.domain.fractions)
+        wanted = region_totals(toy.posterior[name].isel(time=1).values[s], toy.domain.fractions)
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_a_cells_own_posterior_does_not_reach_its_learned_value(toy, learned):
+    """Change the posterior of one block: what is learned inside it must move only with the common scale."""
+    changed = toy.posterior.copy(deep=True)
+    block = (toy.grid.lat[:, None] < 32) & (toy.grid.lon[None, :] < 102)
+    changed["co2"] = changed["co2"] * np.where(block, 20.0, 1.0)
+    again = learn_fields(changed, toy.features, toy.domain, QUICK, close_to="prior").fields["co2_learned"]
+    before = learn_fields(toy.posterior, toy.features, toy.domain, QUICK, close_to="prior").fields["co2_learned"]
+    ratio = (again / before).sum("sector").values[:, block]
+    np.testing.assert_allclose(ratio / ratio.mean(axis=1, keepdims=True), 1.0, rtol=1e-9)
+
+
+def test_cluster_gives_what_one_process_gives(toy, learned):
+    with Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as client:
+        far = learn_fields(toy.posterior, toy.features, toy.domain, QUICK, on_cluster(client))
+    np.testing.assert_array_equal(far.fields["co2_learned"], learned.fields["co2_learned"])
+    assert [m.sha256 for m in far.models] == [m.sha256 for m in learned.models]
+
+
+def test_units_come_back_in_order():
+    assert in_turn(lambda x: x * x, [3, 1, 2]) == [9, 1, 4]
+
+
+def test_a_cell_belongs_to_the_group_with_most_of_it(toy):
+    fractions = np.zeros((3, *toy.grid.shape))
+    fractions[0, 0, 0], fractions[1, 0, 0], fractions[2, 0, 0] = 0.3, 0.25, 0.25
+    domain = domain_of(toy.grid, fractions, ("a", "b", "b"))
+    assert domain.groups[0, 0] == 1
+    assert domain.groups[1, 1] == -1
+    np.testing.assert_allclose(domain.fractions[:, 0, 0].sum(), 1.0)
+
+
+def test_unknown_closure_is_refused(toy):
+    with pytest.raises(InputError, match="close_to='truth'"):
+        learn_fields(toy.posterior, toy.features, toy.domain, QUICK, close_to="truth")
