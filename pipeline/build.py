@@ -2,8 +2,139 @@
 
     granules -> cubes -> regrid -> transport -> inversion <-> learning -> 1 km -> product -> report
 
-Each line of `build` is one stage; what a stage makes is named once and handed to the next. Everything that takes long is
-a unit of work: run by any worker, kept in the ledger, not done twice.
+Each step of `build` is one stage; what a stage makes is named once and handed to the next. Everything that takes long
+is a unit of work: any worker runs it, the ledger keeps it, nobody does it twice.
 """
 
 from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Client
+
+from pipeline import command, flow, tasks
+from pipeline.cluster import connect
+from pipeline.core.chunks import tiles
+from pipeline.settings import Settings
+from pipeline.store import publish
+from pipeline.store.ledger import digest
+from pipeline.store.location import Store
+from pipeline.units import Runner, Unit
+
+
+@dataclass
+class Built:
+    """What a run made: version, whether there was nothing to do, time by stage and diagnostics by month."""
+
+    version: str
+    nothing_to_do: bool = False
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
+
+
+def build(settings: Settings, store: Store, client: Client, *, fresh: bool = False, progress: bool = True) -> Built:
+    """Make the product of the settings' years and months, and publish it.
+
+    Parameters
+    ----------
+    settings : what to make.
+    store : where inputs are and the product goes; already claimed.
+    client : who does the work.
+    fresh : do everything again, whatever the ledger has.
+    progress : show bars.
+    """
+    run = Runner(client, store, fresh, progress)
+    inputs = flow.inspect_inputs(store, settings)
+    key = digest(inputs.fingerprints, settings.science(), flow.code())
+    version, published = flow.version_of(store, key, settings, fresh)
+    if published:
+        return Built(version, nothing_to_do=True)
+
+    grid, science, marks = inputs.grid, settings.science(), inputs.fingerprints
+    months = [(year, month) for year in settings.year for month in settings.months]
+    names = {(y, m): f"{y}-{m:02d}" for y, m in months}
+
+    def monthly(stage: str, function: Any, source: dict[str, Any], suffix: str = ".zarr") -> dict[str, dict[str, Any]]:
+        """A stage with one unit a month; `source` holds what each month reads, by month name."""
+        units = [
+            Unit(n, (marks, science, source.get(n)), (settings, grid, y, m, *([source[n]] if source else [])), suffix)
+            for (y, m), n in names.items()
+        ]
+        return run.run(stage, function, units)
+
+    def yearly(stage: str, function: Any, source: dict[int, Any]) -> dict[str, dict[str, Any]]:
+        """A stage with one unit a year."""
+        units = [
+            Unit(str(y), (marks, science, source.get(y)), (settings, grid, y, *([source[y]] if source else [])))
+            for y in settings.year
+        ]
+        return run.run(stage, function, units)
+
+    flow.build_weights(store, grid)
+    prepared = flow.outputs(yearly("prepare", tasks.prepare_year, {}))
+    observed = flow.outputs(monthly("observe", tasks.observe, {}, suffix=".npz"))
+    paths = {n: {"prepared": prepared[str(y)], "observed": observed[n]} for (y, m), n in names.items()}
+    models: dict[str, Any] = {}
+    if settings.learn:
+        looks = flow.outputs(monthly("first look", tasks.first_look, paths))
+        observed_of = {y: {str(m): observed[names[y, m]] for m in settings.months} for y in settings.year}
+        sources = {y: {"prepared": prepared[str(y)], "observed": observed_of[y]} for y in settings.year}
+        described = flow.outputs(yearly("features", tasks.year_features, sources))
+        learned, models = flow.learn(run, settings, looks, described)
+        paths = {n: {**p, "learned": learned} for n, p in paths.items()}
+    solved = monthly("invert", tasks.invert, paths)
+    posterior = flow.outputs(solved)
+
+    product = publish.product_path(version)
+    flow.create_product(store, settings, version, inputs)
+    run.run(
+        "product 0.25",
+        tasks.write_month_025,
+        [
+            Unit(n, (version, posterior[n]), (settings, product, k, posterior[n], settings.learn))
+            for k, n in enumerate(names.values())
+        ],
+    )
+    if settings.fine:
+        places = {y: [k for k, (year, _) in enumerate(months) if year == y] for y in settings.year}
+        run.run(
+            "product 1 km",
+            tasks.write_tile_001,
+            [
+                Unit(f"{y}-{tile.name}", (version, y), (settings, product, tile, y, places[y]))
+                for y in settings.year
+                for tile in tiles(settings.grid)
+            ],
+        )
+    built = Built(version, stages=run.stages, diagnostics=[solved[n]["diagnostics"] for n in names.values()])
+    flow.publish_product(store, settings, inputs, built.version, key, built.stages, built.diagnostics, models)
+    return built
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line: exit code 0, or 2 usage, 3 input, 4 store, 5 partial."""
+    return command.run(argv, _main)
+
+
+def _main(request: command.Request) -> command.Summary:
+    settings, started = request.settings, time.perf_counter()
+    store = Store(settings.store, settings.storage_options)
+    store.claim(request.default_store, command.VERSION)
+    if request.preview:
+        return command.previewed(settings, store)
+    with connect(settings.scheduler, settings.workers, settings.memory_limit) as client:
+        world = flow.demonstration_world(store, settings, client) if request.default_store else None
+        built = build(settings, store, client, fresh=request.fresh, progress=request.progress)
+        told = {
+            "nothing_to_do": built.nothing_to_do,
+            "stages": built.stages,
+            "diagnostics": built.diagnostics,
+            "memory": command.peak_memory(client),
+        }
+        return command.summary(settings, store, built.version, told, world, time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

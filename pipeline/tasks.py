@@ -15,13 +15,20 @@ from scipy import sparse
 from scipy.ndimage import binary_dilation
 
 from pipeline.access import open_family, open_input, open_points, open_prior_totals, open_regions
+from pipeline.core.chunks import Tile
 from pipeline.core.grid import Grid
+from pipeline.core.points import annual_tonnes, grid_points
 from pipeline.core.schema import SECTORS
 from pipeline.invert.model import Observations
 from pipeline.invert.month import solve_month
 from pipeline.invert.observe import DayColumns, merge_instruments, observe_month
 from pipeline.invert.prior import CLASS_SECTOR, Proxies, build_prior, climatological_temperature, other_nox
 from pipeline.invert.state import Land, build_state
+from pipeline.learn import features
+from pipeline.learn.table import summarise
+from pipeline.product.encode import month_cubes, write_month, write_tile, year_total
+from pipeline.product.uncertainty import areas
+from pipeline.product.weights import fine_grid, tile_weights
 from pipeline.regrid import regrid
 from pipeline.settings import Settings
 from pipeline.store.arrays import load_arrays, save_arrays
@@ -31,6 +38,8 @@ from pipeline.transport.footprint import aggregation
 from pipeline.transport.winds import column_wind
 
 Result = dict[str, Any]
+FIRST_MEMBERS = 16
+"""Members of the first look: enough for the spread that weights the learning."""
 _NEAR = 6
 """Cells around China whose columns still say something about its emissions."""
 
@@ -166,25 +175,26 @@ def _count_xco2(store: Store, grid: Grid, year: int, month: int) -> NDArray[np.f
 
 
 def invert(
-    store: Store,
-    settings: Settings,
-    grid: Grid,
-    year: int,
-    month: int,
-    paths: dict[str, str],
-    members: int,
-    out: str,
+    store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], out: str
 ) -> Result:
     """Solve one month; `paths` name the prepared year, the observations and perhaps the learned field."""
+    solved, diagnostics = _solved(store, settings, grid, year, month, paths, settings.inversion.members)
+    write_cube(store, out, solved)
+    return {"outputs": [out], "diagnostics": diagnostics}
+
+
+def _solved(
+    store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], members: int
+) -> tuple[xr.Dataset, dict[str, Any]]:
+    """The posterior of a month on the domain, and its diagnostics."""
     prepared = open_cube(store, paths["prepared"], chunks=None)
     regions = open_regions(store)
+    groups = regions.group_names
     co2 = prepared["co2"].isel(time=month - 1).values.reshape(prepared.sizes["source"], -1)
     if "learned" in paths:
         co2 = co2 * _learned_ratio(store, paths["learned"], year, month, grid, settings.grid)
-    n_region = len(regions.codes)
-    groups = regions.group_names
     land = Land(
-        prepared["shares"].values.reshape(n_region, -1),
+        prepared["shares"].values.reshape(len(regions.codes), -1),
         np.array([groups.index(g) for g in regions.groups]),
         len(groups),
     )
@@ -205,14 +215,13 @@ def invert(
     key = (settings.seed, f"{year}-{month:02d}")
     blocks = aggregation(grid, settings.transport)
     solved = solve_month(grid, state, observations, blocks, settings.transport, options, key)
-    inner = settings.grid
     prior = sector_sums(co2.reshape(-1, *grid.shape))
-    solved = solved.assign(prior=(("sector", "lat", "lon"), prior), n_xco2=(("lat", "lon"), arrays["n_xco2"]))
-    lat, lon = grid.window(inner)
-    write_cube(store, out, solved.isel(lat=lat, lon=lon))
-    diagnostics = {k: v for k, v in solved.attrs.items() if k != "lifetime"}
+    plane = ("lat", "lon")
+    solved = solved.assign(prior=(("sector", *plane), prior), n_xco2=(plane, arrays["n_xco2"]))
     lifetimes = dict(zip(groups, solved.attrs["lifetime"], strict=True))
-    return {"outputs": [out], "diagnostics": {**diagnostics, "lifetime": lifetimes}}
+    diagnostics = {"month": key[1], **solved.attrs, "lifetime": lifetimes}
+    lat, lon = grid.window(settings.grid)
+    return solved.isel(lat=lat, lon=lon), diagnostics
 
 
 def sector_sums(co2: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -229,3 +238,80 @@ def _learned_ratio(store: Store, path: str, year: int, month: int, grid: Grid, i
     lat, lon = grid.window(inner)
     ratio[:, lat, lon] = learned["ratio"].transpose("sector", "lat", "lon").values
     return ratio[list(CLASS_SECTOR)].reshape(len(CLASS_SECTOR), -1)
+
+
+def first_look(
+    store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], out: str
+) -> Result:
+    """Solve one month from the proxy prior and keep what the learning needs of it."""
+    solved, diagnostics = _solved(store, settings, grid, year, month, paths, FIRST_MEMBERS)
+    summary = summarise(solved, settings.seed, year, month).expand_dims(time=[month_start(year, month)])
+    write_cube(store, out, summary.assign_coords(settings.grid.coords()))
+    return {"outputs": [out], "diagnostics": diagnostics}
+
+
+def year_features(store: Store, settings: Settings, grid: Grid, year: int, paths: dict[str, Any], out: str) -> Result:
+    """Features of a year on the domain: proxies and points, then weather and the other months' NO2 by month."""
+    inner = settings.grid
+    lat, lon = grid.window(inner)
+    prepared = open_cube(store, paths["prepared"], chunks=None).isel(lat=lat, lon=lon)
+    points = open_points(store)
+    tonnes = annual_tonnes(points, year)
+    placed = {s: grid_points(points, tonnes, inner, s) for s in ("power", "industry")}
+    yearly = features.year_features(prepared["lights"].values, prepared["people"].values, placed, inner)
+    daily = [_daily_no2(store, path, grid, inner, year, int(m)) for m, path in paths["observed"].items()]
+    monthly = features.other_months_no2(xr.concat(daily, "time"), inner)
+    chosen = prepared["temperature"].isel(time=[int(m) - 1 for m in paths["observed"]])
+    length = chosen["time"].dt.days_in_month
+    warmth = (chosen - 273.15).astype("float32")
+    weather = xr.Dataset(
+        {"t2m": warmth, "heating_degree_days": ((18.0 - warmth).clip(min=0) * length).astype("float32")}
+    )
+    joined = xr.merge([yearly.expand_dims(year=[year]), monthly.drop_encoding(), weather.assign_coords(inner.coords())])
+    write_cube(store, out, joined)
+    return {"outputs": [out]}
+
+
+def _daily_no2(store: Store, path: str, grid: Grid, inner: Grid, year: int, month: int) -> xr.DataArray:
+    arrays = load_arrays(store, path)
+    days = int(arrays["day"].max()) + 1 if arrays["day"].size else 1
+    field = np.full((days, grid.n_lat * grid.n_lon), np.nan, np.float32)
+    field[arrays["day"], arrays["cell"]] = arrays["column"]
+    lat, lon = grid.window(inner)
+    time = month_start(year, month) + np.arange(days).astype("m8[D]")
+    values = field.reshape(days, *grid.shape)[:, lat, lon]
+    return xr.DataArray(values, dims=("time", "lat", "lon"), coords={"time": time.astype("M8[ns]"), **inner.coords()})
+
+
+def write_month_025(
+    store: Store, settings: Settings, product: str, index: int, path: str, learned: bool, _out: str
+) -> Result:
+    """Write one month's 0.25 degree and regional cubes of the product."""
+    regions, grid = open_regions(store), settings.grid
+    fractions = regions.fractions(grid)
+    month = open_cube(store, path, chunks=None).assign_coords(sector=list(SECTORS))
+    cubes = month_cubes(month, areas(regions, fractions), fractions.sum(axis=0), learned=learned)
+    write_month(store, product, index, cubes)
+    return {"outputs": []}
+
+
+def write_tile_001(
+    store: Store, settings: Settings, product: str, tile: Tile, year: int, months: list[int], _out: str
+) -> Result:
+    """Write one tile of one year of the 1 km cube."""
+    grid = settings.grid
+    fine = fine_grid(grid, tile)
+    proxies = {
+        "radiance": regrid(
+            year_of_proxy(open_input(store, "nightlights"), "radiance", year), fine, "conservative", store=store
+        ).values,
+        "population": regrid(
+            year_of_proxy(open_input(store, "population"), "population", year), fine, "sum", store=store
+        ).values,
+    }
+    regions = open_regions(store)
+    inside = regions.fractions(grid).sum(axis=0)
+    total = year_total(store, product, months)
+    weights = tile_weights(tile, grid, proxies, open_points(store), year, total, regions, inside)
+    write_tile(store, product, tile, weights, months)
+    return {"outputs": []}

@@ -71,20 +71,42 @@ class Runner:
         results: dict[str, dict[str, Any]] = {}
         waiting = []
         for unit in units:
-            entry = None if self.fresh else ledger.find(unit.name, keys[unit.name])
-            if entry is not None and all(self.store.exists(p) for p in entry["result"]["outputs"]):
-                results[unit.name] = entry["result"]
-            else:
+            kept = self._kept(ledger, unit.name, keys[unit.name])
+            if kept is None:
                 waiting.append(unit)
+            else:
+                results[unit.name] = kept
         failures = self._perform(ledger, function, waiting, keys, results)
-        self.stages[stage] = {
-            "seconds": round(time.perf_counter() - started, 2),
-            "done": len(waiting) - len(failures),
-            "kept": len(units) - len(waiting),
-        }
+        self._note(stage, started, len(waiting) - len(failures), len(units) - len(waiting))
         if failures:
             _raise(stage, failures, len(units))
         return results
+
+    def run_here(
+        self, stage: str, function: Callable[..., dict[str, Any]], units: Sequence[Unit], *extra: Any
+    ) -> dict[str, dict[str, Any]]:
+        """As `run`, in this process, for a stage that hands out tasks of its own; `extra` goes before `out`."""
+        started = time.perf_counter()
+        ledger, results, done = Ledger(self.store, stage), {}, 0
+        for unit in units:
+            keys = {unit.name: digest(stage, code_digest(), *unit.inputs)}
+            entry = self._kept(ledger, unit.name, keys[unit.name])
+            if entry is None:
+                args = (*unit.args, *extra, self._out(ledger, unit, keys))
+                entry, done = perform(ledger, unit.name, keys[unit.name], function, args), done + 1
+            results[unit.name] = entry
+        self._note(stage, started, done, len(units) - done)
+        return results
+
+    def _kept(self, ledger: Ledger, name: str, key: str) -> dict[str, Any] | None:
+        """The result of a unit that the ledger has and whose output is still there."""
+        entry = None if self.fresh else ledger.find(name, key)
+        if entry is None or not all(self.store.exists(path) for path in entry["result"]["outputs"]):
+            return None
+        return dict(entry["result"])
+
+    def _note(self, stage: str, started: float, done: int, kept: int) -> None:
+        self.stages[stage] = {"seconds": round(time.perf_counter() - started, 2), "done": done, "kept": kept}
 
     def _perform(
         self,
@@ -96,7 +118,14 @@ class Runner:
     ) -> dict[str, BaseException]:
         futures = {
             self.client.submit(
-                perform, ledger, unit.name, keys[unit.name], function, (*unit.args, self._out(ledger, unit, keys)), pure=False, retries=RETRIES
+                perform,
+                ledger,
+                unit.name,
+                keys[unit.name],
+                function,
+                (*unit.args, self._out(ledger, unit, keys)),
+                pure=False,
+                retries=RETRIES,
             ): unit
             for unit in units
         }
@@ -112,7 +141,6 @@ class Runner:
                     failures[name] = error
                 progress.update()
         return failures
-
 
     def _out(self, ledger: Ledger, unit: Unit, keys: Mapping[str, str]) -> str:
         return f"work/{ledger.stage}/{unit.name}-{keys[unit.name]}{unit.suffix}"

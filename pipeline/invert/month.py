@@ -54,7 +54,7 @@ def solve_month(
 
     Returns
     -------
-    Dataset on `grid`: `co2` (sector, lat, lon) the posterior mean and `co2_members` (member, sector, lat, lon), t;
+    Dataset on `grid`: members `co2` (member, sector, lat, lon) in t, whose mean is the posterior mean;
     `averaging_kernel`, `variance_reduction`, `prior_sigma` (t), `n_no2`; attributes hold the diagnostics.
     """
     model = ColumnModel(state, observations, blocks, transport, options)
@@ -135,7 +135,6 @@ def _summarise(
     reduction = 1.0 - np.divide(
         change_after.var(axis=1), spread_before, out=np.ones_like(spread_before), where=spread_before > 0
     )
-    sums = [_by_sector(state, values) for values in (mean[:, None], members)]
     shape = (len(SECTORS), *grid.shape)
     count = np.bincount(observations.cell, minlength=state.n_cell)
     layers = {
@@ -147,10 +146,9 @@ def _summarise(
     residual = (observations.column - model.columns(optimum.z)) / error if error.size else np.zeros(0)
     return xr.Dataset(
         {
-            "co2": (("sector", "lat", "lon"), sums[0][..., 0].reshape(shape), {"units": "t"}),
-            "co2_members": (
+            "co2": (
                 ("member", "sector", "lat", "lon"),
-                np.moveaxis(sums[1], -1, 0).reshape(-1, *shape).astype(np.float32),
+                np.moveaxis(_by_sector(state, members), -1, 0).reshape(-1, *shape),
                 {"units": "t"},
             ),
             **{name: (("lat", "lon"), values.reshape(grid.shape)) for name, values in layers.items()},

@@ -23,6 +23,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import ndtr
 
 from pipeline.core.grid import Grid
 from pipeline.core.options import TransportOptions
@@ -31,6 +32,8 @@ from pipeline.transport.chemistry import age_weights
 
 _SPREAD_CUT = 2.7
 _NORM_BOUNDS = (0.2, 5.0)
+_TABLE_STEPS, _TABLE_REACH = 256.0, 1024.0
+_TABLE = ndtr(np.arange(-_TABLE_REACH, _TABLE_REACH + 1) / _TABLE_STEPS)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def footprints(
     speed_x, speed_y = _index_speed(outer, wind, halo)
     hours = np.interp(np.arange(outer.n_lon) - halo, np.arange(grid.n_lon), hour)
     ages = np.asarray(scheme.ages, float)
-    y, x = _trajectories(speed_y, speed_x, wind.hours.astype(float), hours, ages)
+    y, x = _all_trajectories(speed_y, speed_x, wind.hours.astype(float), hours, ages)
     sigma_y, sigma_x = _spread(outer, scheme)
     area = grid.area[:, 0]
     outer_area = outer.area[:, 0]
@@ -148,6 +151,32 @@ def _spread(outer: Grid, scheme: TransportOptions) -> tuple[NDArray[np.float64],
     return np.repeat(along_lat[:, None], outer.n_lat, axis=1), along_lon
 
 
+def _all_trajectories(
+    v: NDArray, u: NDArray, times: NDArray, hours: NDArray, ages: NDArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Trajectories of every second cell, displacements interpolated between: winds are smooth on that scale."""
+    rows, columns = _every_second(v.shape[1]), _every_second(v.shape[2])
+    y, x = _trajectories(v, u, times, hours, ages, rows, columns)
+    dy, dx = y - rows[None, :, None], x - columns[None, None, :]
+    lat, lon = np.arange(v.shape[1]), np.arange(v.shape[2])
+    full_y, full_x = (_between(d, rows, columns, lat, lon) for d in (dy, dx))
+    return full_y + lat[None, :, None], full_x + lon[None, None, :]
+
+
+def _every_second(n: int) -> NDArray[np.int64]:
+    return np.unique(np.append(np.arange(0, n, 2), n - 1))
+
+
+def _between(field: NDArray, rows: NDArray, columns: NDArray, lat: NDArray, lon: NDArray) -> NDArray[np.float64]:
+    """Bilinear interpolation of (slice, row, column) nodes to every cell."""
+    j = np.minimum(lat // 2, len(rows) - 2)
+    i = np.minimum(lon // 2, len(columns) - 2)
+    wy = ((lat - rows[j]) / (rows[j + 1] - rows[j]))[None, :, None]
+    wx = ((lon - columns[i]) / (columns[i + 1] - columns[i]))[None, None, :]
+    along = field[:, j] * (1 - wy) + field[:, j + 1] * wy
+    return np.asarray(along[:, :, i] * (1 - wx) + along[:, :, i + 1] * wx)
+
+
 @numba.njit(cache=True, nogil=True)
 def _sample(field, times, t, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Linear in time and space, edge values outside."""
@@ -176,21 +205,21 @@ def _sample(field, times, t, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN
 
 
 @numba.njit(cache=True, nogil=True)
-def _trajectories(v, u, times, hour, ages):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Where the air over each cell was at the middle of each age slice: fractional row and column (slice, y, x)."""
-    _, n_y, n_x = u.shape
+def _trajectories(v, u, times, hour, ages, rows, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Where the air over some cells was at the middle of each age slice: fractional row and column (slice, y, x)."""
     n_slice = ages.size - 1
-    out_y = np.empty((n_slice, n_y, n_x))
-    out_x = np.empty((n_slice, n_y, n_x))
-    for j in range(n_y):
-        for i in range(n_x):
-            y, x, age = float(j), float(i), 0.0
+    out_y = np.empty((n_slice, rows.size, columns.size))
+    out_x = np.empty((n_slice, rows.size, columns.size))
+    for j in range(rows.size):
+        for i in range(columns.size):
+            y, x, age = float(rows[j]), float(columns[i]), 0.0
+            start = hour[columns[i]]
             for s in range(n_slice):
                 target = 0.5 * (ages[s] + ages[s + 1])
                 n_sub = max(1, int(np.ceil((target - age) / 0.5 - 1e-9)))
                 dt = (target - age) / n_sub
                 for _ in range(n_sub):
-                    t = hour[i] - age
+                    t = start - age
                     y1 = y - 0.5 * dt * _sample(v, times, t, y, x)
                     x1 = x - 0.5 * dt * _sample(u, times, t, y, x)
                     y, x = (
@@ -203,6 +232,14 @@ def _trajectories(v, u, times, hour, ages):  # type: ignore[no-untyped-def]  # n
     return out_y, out_x
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _probability(steps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Standard normal distribution at a multiple of the table's step, linear in between (error below 1e-6)."""
+    position = min(max(steps + _TABLE_REACH, 0.0), 2.0 * _TABLE_REACH - 1e-6)
+    k = int(position)
+    return _TABLE[k] + (position - k) * (_TABLE[k + 1] - _TABLE[k])
+
+
 @numba.njit(cache=True, nogil=True)
 def _cell_weights(centre, sigma, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Gaussian around `centre` integrated over unit cells, summing to 1: first cell and how many."""
@@ -210,11 +247,11 @@ def _cell_weights(centre, sigma, weights):  # type: ignore[no-untyped-def]  # no
     first = int(np.floor(centre - reach + 0.5))
     last = int(np.floor(centre + reach + 0.5))
     n = last - first + 1
-    scale = 1.0 / (sigma * np.sqrt(2.0))
-    previous = math.erf((first - 0.5 - centre) * scale)
+    scale = _TABLE_STEPS / sigma
+    previous = _probability((first - 0.5 - centre) * scale)
     total = 0.0
     for k in range(n):
-        upper = math.erf((first + k + 0.5 - centre) * scale)
+        upper = _probability((first + k + 0.5 - centre) * scale)
         weights[k] = upper - previous
         total += weights[k]
         previous = upper
