@@ -146,7 +146,7 @@ def write_tile(store: Store, product: str, tile: Tile, weights: TileWeights, mon
             weights.variance,
             weights.land,
         )
-        values = {
+        values: dict[str, NDArray] = {
             "co2_emission": month.mean,
             "co2_emission_sigma": month.sigma,
             "co2_emission_p05": month.p05,
