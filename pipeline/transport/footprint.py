@@ -31,6 +31,8 @@ from pipeline.core.units import EARTH_RADIUS
 from pipeline.transport.chemistry import age_weights
 
 _SPREAD_CUT = 2.7
+_CUT_LOSS = 1 / math.sqrt(1 - 2 * _SPREAD_CUT * math.exp(-(_SPREAD_CUT**2) / 2) / math.sqrt(2 * math.pi))
+"""A Gaussian cut at so many sigmas is narrower than it was; widened by this it has the stated variance."""
 _NORM_BOUNDS = (0.2, 5.0)
 _TABLE_STEPS, _TABLE_REACH = 256.0, 1024.0
 _TABLE = ndtr(np.arange(-_TABLE_REACH, _TABLE_REACH + 1) / _TABLE_STEPS)
@@ -243,6 +245,7 @@ def _probability(steps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 @numba.njit(cache=True, nogil=True)
 def _cell_weights(centre, sigma, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Gaussian around `centre` integrated over unit cells, summing to 1: first cell and how many."""
+    sigma = sigma * _CUT_LOSS
     reach = _SPREAD_CUT * sigma
     first = int(np.floor(centre - reach + 0.5))
     last = int(np.floor(centre + reach + 0.5))

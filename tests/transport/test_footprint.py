@@ -66,29 +66,43 @@ def test_mass_is_lost_through_the_edge_only():
     assert 0.05 * emitted < (kept * GRID.area).sum() < 0.6 * emitted
 
 
-def test_steady_plume_has_the_line_density_and_the_width_of_theory():
-    """Line density (Q / u) exp(-x / (u tau)); variance across growing as 2 K x / u beyond the cell's own."""
+def steady_plume(u: float, diffusion: float, tau: float = 4.0) -> tuple[np.ndarray, np.ndarray, float]:
+    """Columns of a source of 1 kg s-1 at the equator in a steady wind: rows from the source, columns downwind."""
     grid = Grid.from_bounds(100, -3, 116, 3, 4)
-    u, tau = 8.0, 4.0
     ages = tuple(np.arange(0, 24.01, 0.5))
     options = TransportOptions(
-        ages=ages, classes=(0, 24), coarsen=(1,), diffusion=3e3, wind_error=0.0, lifetime=tau, margin=0
+        ages=ages, classes=(0, 24), coarsen=(1,), diffusion=diffusion, wind_error=0.0, lifetime=tau
     )
     row, col = 11, 6
     source = np.zeros(grid.shape)
     source[row, col] = 1.0
     matrix = footprints(grid, uniform_wind(u, 0, grid), everywhere(grid), np.full(grid.n_lon, 6.0), options)
-    column = columns_of(matrix, source, options, grid)
     metres = EARTH_RADIUS * np.deg2rad(grid.step)
-    line = column.sum(axis=0) * metres
-    far = np.arange(4, 12)
-    distance = far * metres * np.cos(np.deg2rad(grid.lat[row]))
-    assert line[col + far] == pytest.approx(np.exp(-distance / (u * tau * 3600)) / u, rel=0.02)
+    return columns_of(matrix, source, options, grid)[:, col:], (np.arange(grid.n_lat) - row) * metres, metres
 
-    offset = (np.arange(grid.n_lat) - row) * metres
-    variance = (column[:, col + far] * offset[:, None] ** 2).sum(axis=0) / column[:, col + far].sum(axis=0)
-    growth = np.polyfit(distance, variance, 1)[0]
-    assert growth == pytest.approx(2 * options.diffusion / u, rel=0.05)
+
+def test_steady_plume_has_the_line_density_of_theory():
+    """(Q / u) exp(-x / (u tau)), with K so small that mixing along the wind does not matter."""
+    u, tau = 8.0, 4.0
+    column, _, metres = steady_plume(u, 3e3, tau)
+    far = np.arange(4, 12)
+    expected = np.exp(-far * metres / (u * tau * 3600)) / u
+    assert (column.sum(axis=0) * metres)[far] == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("diffusion", [1.5e4, 4e4])
+def test_steady_plume_widens_as_theory_says(diffusion):
+    """The variance across grows by 2 K a mean age; the scheme adds nothing that grows.
+
+    With mixing along the wind the mean age grows by x / sqrt(u^2 + 4 K / tau), which is x / u for small K.
+    """
+    u, tau = 8.0, 4.0
+    column, offset, metres = steady_plume(u, diffusion, tau)
+    far = np.arange(4, 12)
+    variance = (column[:, far] * offset[:, None] ** 2).sum(axis=0) / column[:, far].sum(axis=0)
+    growth = np.polyfit(far * metres, variance, 1)[0]
+    expected = 2 * diffusion / np.sqrt(u**2 + 4 * diffusion / (tau * 3600))
+    assert growth == pytest.approx(expected, rel=0.05)
 
 
 def test_second_implementation_with_particles():
