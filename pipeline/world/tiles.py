@@ -1,0 +1,112 @@
+"""The unit of work of a tile of the fine grid: proxies and yearly truth at 1 km, and the coarser maps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.chunks import Tile
+from pipeline.core.grid import FINE_PER_COARSE, Grid
+from pipeline.world.emissions import add_plants, plant_shares, spread_maps
+from pipeline.world.ground import Ground
+from pipeline.world.output import Growing
+from pipeline.world.patterns import Maps
+from pipeline.world.plan import Plan
+
+_LIGHTS_TREND, _PEOPLE_TREND = 0.03, 0.001
+"""Growth a year from 2020 of what the proxies show."""
+
+
+@dataclass(frozen=True)
+class TileTask:
+    """One tile of a plan.
+
+    Parameters
+    ----------
+    ground : makes the world's ground on the worker.
+    scale : share of a region's total in one unit of its maps, (3, region).
+    totals : CO2 of each year by region and sector, t.
+    cubes : what is written; without lights and people on real proxies.
+    """
+
+    plan: Plan
+    tile: Tile
+    ground: Callable[[Plan], Ground]
+    scale: NDArray[np.float64]
+    totals: dict[int, NDArray[np.float64]]
+    cubes: dict[str, Growing]
+
+    @property
+    def grid(self) -> Grid:
+        """The tile's fine cells."""
+        domain, (lat, lon) = self.plan.domain, self.tile.coarse
+        return Grid(
+            domain.per_degree,
+            domain.west_index + lon.start,
+            domain.south_index + lat.start,
+            lon.stop - lon.start,
+            lat.stop - lat.start,
+        ).refine()
+
+
+def make_tile(task: TileTask) -> NDArray[np.float32]:
+    """Write a tile; gives back its spread maps in shares of the regions' totals at 0.125 degree, (3, ...)."""
+    grid, ground = task.grid, task.ground(task.plan)
+    index = ground.regions.index(grid)
+    maps = ground.maps(grid, index >= 0)
+    for year, totals in task.totals.items():
+        _write_proxies(task, maps, year)
+        _write_truth(task, ground, grid, index, maps, year, totals)
+    return halves(spread_maps(index, maps.spread, task.scale))
+
+
+def halves(fine: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums of 12.5 x 12.5 fine cells, (..., 25 n, 25 m) -> (..., 2 n, 2 m): the middle one is shared out."""
+    split = np.zeros((2, FINE_PER_COARSE), np.float32)
+    split[0, :12], split[:, 12], split[1, 13:] = 1, 0.5, 1
+    *lead, rows, cols = fine.shape
+    n, m = rows // FINE_PER_COARSE, cols // FINE_PER_COARSE
+    blocks = fine.reshape(*lead, n, FINE_PER_COARSE, m, FINE_PER_COARSE)
+    rows_done = np.einsum("...npmq,ap->...namq", blocks, split, optimize=True)
+    return np.einsum("...namq,bq->...namb", rows_done, split, optimize=True).reshape(*lead, 2 * n, 2 * m)
+
+
+def _write_proxies(task: TileTask, maps: Maps, year: int) -> None:
+    if "nightlights" not in task.cubes:
+        return
+    brighter = np.float32((1 + _LIGHTS_TREND) ** (year - 2020))
+    more = np.float32((1 + _PEOPLE_TREND) ** (year - 2020))
+    _write(task, "nightlights", {"radiance": np.round(maps.radiance * brighter, 2)[None]}, year)
+    _write(task, "population", {"population": np.round(maps.census * more, 2)[None]}, year)
+
+
+def _write_truth(
+    task: TileTask,
+    ground: Ground,
+    grid: Grid,
+    index: NDArray[np.int16],
+    maps: Maps,
+    year: int,
+    totals: NDArray[np.float64],
+) -> None:
+    annual = np.zeros((4, *grid.shape), np.float32)
+    annual[1:] = spread_maps(index, maps.spread, task.scale * totals[:, 1:].T)
+    share = plant_shares(ground.plants, ground.point_share, len(ground.regions.codes), year)
+    add_plants(annual, grid, ground.plants, plant_tonnes(ground, share, totals))
+    _write(task, "truth_001", {"co2_emission": annual[None]}, year)
+
+
+def plant_tonnes(ground: Ground, share: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CO2 of each plant in a year, t."""
+    sector = (ground.plants["sector"] == "industry").to_numpy().astype(int)
+    region = ground.plants["region"].to_numpy()
+    return np.where(region >= 0, share * totals[region, sector], 0.0)
+
+
+def _write(task: TileTask, cube: str, values: dict[str, NDArray], year: int) -> None:
+    lat, lon = task.tile.fine
+    time = np.array([f"{year}-01-01"], "datetime64[ns]")
+    task.cubes[cube].write(task.plan.store, values, time, {"lat": lat, "lon": lon})
