@@ -46,6 +46,7 @@ class ColumnModel:
         blocks: Sequence[sparse.csr_matrix],
         transport: TransportOptions,
         options: InversionOptions,
+        precision: type[np.floating] = np.float32,
     ) -> None:
         self.state, self.options, self.transport = state, options, transport
         self.aggregate = blocks
@@ -59,8 +60,8 @@ class ColumnModel:
         self.unit = 1e-6
         local = basis * (options.sigma_background_local / self.unit)
         nation = sparse.csr_matrix(np.full((n_obs, 1), options.sigma_background / self.unit))
-        transported = observations.matrix * np.float32(scale / self.unit)
-        self.matrix = sparse.hstack([transported, nation, local], format="csr").astype(np.float32)
+        transported = observations.matrix * precision(scale / self.unit)
+        self.matrix = sparse.hstack([transported, nation, local], format="csr").astype(precision)
         self.matrix.sort_indices()
         self.n_block = observations.matrix.shape[1]
         self._variance_nox = state.variance(state.log_nox)
@@ -70,35 +71,39 @@ class ColumnModel:
         return np.asarray(self._sum @ values)
 
     def nox(self, z: NDArray) -> NDArray[np.float64]:
-        """NOx of each entry, kg s-1."""
-        return self.state.mean_nox * np.exp(self.state.log_nox @ self.state.mix(z) - self._variance_nox / 2)
+        """NOx of each entry, kg s-1, (n_entry, k)."""
+        log = self.state.log_nox @ self.state.mix(z)
+        return np.asarray(self.state.mean_nox[:, None] * np.exp(log - self._variance_nox[:, None] / 2))
 
     def lifetime(self, z: NDArray) -> NDArray[np.float64]:
-        """Lifetime in each cell, hours."""
+        """Lifetime in each cell, hours, (n_cell, k)."""
         log = self.options.sigma_lifetime * z[self.state.blocks["lifetime"]]
         return self.transport.lifetime * np.exp(log[self.state.group])
 
     def blocks(self, z: NDArray) -> NDArray[np.float64]:
-        """What the matrix multiplies: emission by class and block (kg s-1) with its survival, then backgrounds."""
+        """What the matrix multiplies: emission by class and block (kg s-1) with its survival, then backgrounds, (n, k)."""
+        z = z.reshape(self.state.size, -1)
         survival, _ = self._survival(z)
         cell = self.sum_entries(self.nox(z))
         emitted = np.concatenate([a @ (c * cell) for a, c in zip(self.aggregate, survival, strict=True)])
         return np.concatenate([emitted, z[self.state.blocks["background"]]])
 
     def columns(self, z: NDArray) -> NDArray[np.float64]:
-        """Modelled NO2 columns, mol m-2, (n_obs,)."""
-        return self.options.background + self.unit * (self.matrix @ self.blocks(z).astype(np.float32)).astype(float)
+        """Modelled NO2 columns, mol m-2, (n_obs,) or (n_obs, k)."""
+        signal = (self.matrix @ self.blocks(z).astype(self.matrix.dtype)).astype(float)
+        return self.options.background + self.unit * signal.reshape(-1, *z.shape[1:])
 
     def linearise(self, z: NDArray) -> Tangent:
-        """The tangent of `blocks` at z."""
+        """The tangent of `blocks` at z; at (size, k) one for each column."""
+        z = z.reshape(self.state.size, -1)
         survival, slope = self._survival(z)
         nox = self.nox(z)
         return Tangent(self, nox, self.sum_entries(nox), survival, slope)
 
     def _survival(self, z: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """c_g(tau) / c_g(tau_0) and its derivative by ln tau, (class, n_cell)."""
+        """c_g(tau) / c_g(tau_0) and its derivative by ln tau, (class, n_cell, k)."""
         tau = self.lifetime(z)
-        built = age_weights(self.transport.classes, self.transport.lifetime)[:, None]
+        built = age_weights(self.transport.classes, self.transport.lifetime)[:, None, None]
         return (
             age_weights(self.transport.classes, tau) / built,
             age_weights_slope(self.transport.classes, tau) / built,
@@ -119,12 +124,11 @@ class Tangent:
         """V dz, (blocks + backgrounds, k)."""
         state, model = self.model.state, self.model
         dlog = state.log_nox @ state.mix(dz)
-        dcell = model.sum_entries(self.nox[:, None] * dlog)
+        dcell = model.sum_entries(self.nox * dlog)
         dtau = model.options.sigma_lifetime * dz[state.blocks["lifetime"]][state.group]
-        change = self.cell_nox[:, None] * dtau
+        change = self.cell_nox * dtau
         parts = [
-            a @ (c[:, None] * dcell + s[:, None] * change)
-            for a, c, s in zip(model.aggregate, self.survival, self.slope, strict=True)
+            a @ (c * dcell + s * change) for a, c, s in zip(model.aggregate, self.survival, self.slope, strict=True)
         ]
         return np.concatenate([*parts, dz[state.blocks["background"]]])
 
@@ -136,12 +140,12 @@ class Tangent:
         start = 0
         for a, c, s in zip(model.aggregate, self.survival, self.slope, strict=True):
             back = a.T @ dv[start : start + a.shape[0]]
-            dcell += c[:, None] * back
-            change += s[:, None] * back
+            dcell += c * back
+            change += s * back
             start += a.shape[0]
-        dz = state.mix_adjoint(state.log_nox.T @ (self.nox[:, None] * (model._sum.T @ dcell)))
+        dz = state.mix_adjoint(state.log_nox.T @ (self.nox * (model._sum.T @ dcell)))
         by_group = np.zeros((dz[state.blocks["lifetime"]].shape[0], dv.shape[1]))
-        np.add.at(by_group, state.group, self.cell_nox[:, None] * change)
+        np.add.at(by_group, state.group, self.cell_nox * change)
         dz[state.blocks["lifetime"]] += model.options.sigma_lifetime * by_group
         dz[state.blocks["background"]] += dv[start:]
         return dz
@@ -150,7 +154,7 @@ class Tangent:
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _weighted_normal(indptr, indices, data, weight, v, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     n_rhs = v.shape[1]
-    acc = np.empty(n_rhs, np.float32)
+    acc = np.empty(n_rhs, data.dtype)
     for r in range(indptr.size - 1):
         acc[:] = 0
         for p in range(indptr[r], indptr[r + 1]):
@@ -167,9 +171,9 @@ def _weighted_normal(indptr, indices, data, weight, v, out):  # type: ignore[no-
                 target[k] += h * acc[k]
 
 
-def weighted_normal(matrix: sparse.csr_matrix, weight: NDArray, v: NDArray) -> NDArray[np.float32]:
-    """H^T diag(weight) H v in one pass over H, single precision: v (n, k) -> (n, k)."""
-    v = np.ascontiguousarray(v, np.float32)
+def weighted_normal(matrix: sparse.csr_matrix, weight: NDArray, v: NDArray) -> NDArray[np.floating]:
+    """H^T diag(weight) H v in one pass over H, in the precision of H: v (n, k) -> (n, k)."""
+    v = np.ascontiguousarray(v, matrix.dtype)
     out = np.zeros_like(v)
-    _weighted_normal(matrix.indptr, matrix.indices, matrix.data, weight.astype(np.float32), v, out)
+    _weighted_normal(matrix.indptr, matrix.indices, matrix.data, weight.astype(matrix.dtype), v, out)
     return out

@@ -20,17 +20,22 @@ from pipeline.invert.solve import Optimum, conjugate_gradient, minimise
 from pipeline.invert.state import PERSISTENT, State
 
 _PROBES = 8
-_MEMBER_TOLERANCE = 0.03
+_MEMBER_TOLERANCE, _CORRECTION_TOLERANCE = 0.03, 0.1
+_CORRECTIONS = 3
+_HALVINGS = 3
+_LONGEST = 3.0
+"""Longest step of a correction in prior sigmas: far from the optimum the tangent is no guide."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Members in z: of the posterior around its optimum, of the prior with the same random numbers, and probes.
+    """Members in z: of the posterior, of the prior with the same random numbers, and probes.
 
-    `posterior`, `prior` (size, member); `response` (n_china, probe) of ln CO2 to signs (n_cell, probe).
+    `posterior`, `prior` (size, member); `linear`, exact draws from N(0, P); `response` (n_china, probe) of ln CO2 to signs (n_cell, probe).
     """
 
     posterior: NDArray[np.float64]
+    linear: NDArray[np.float64]
     prior: NDArray[np.float64]
     response: NDArray[np.float64]
     signs: NDArray[np.float64]
@@ -65,34 +70,96 @@ def solve_month(
         return np.sqrt(options.error_inflation * variance)
 
     optimum, error = minimise(model, observations.column, sigma, options.iterations)
-    draws = draw(model, optimum, error, options, key)
+    draws = draw(model, observations, optimum, error, options, key)
     return _summarise(grid, model, observations, optimum, error, draws)
 
 
 def draw(
-    model: ColumnModel, optimum: Optimum, error: NDArray, options: InversionOptions, key: tuple[object, ...]
+    model: ColumnModel,
+    observations: Observations,
+    optimum: Optimum,
+    error: NDArray,
+    options: InversionOptions,
+    key: tuple[object, ...],
 ) -> Draws:
-    """Members and probes from the curvature at the optimum, all solved at once."""
+    """Members and probes, all solved at once.
+
+    A member is the optimum of the problem with perturbed prior and observations (randomise, then optimise: Bardsley et
+    al. 2014): the linear draw first, then steps back to the perturbed problem's own optimum, since exponentials of a
+    linear draw would put every constrained sum too high.
+    """
     state, n = model.state, options.members
     xi = _prior_noise(state, n, key)
+    signs = generator("probes", *key).choice([-1.0, 1.0], size=(state.n_cell, _PROBES))
+    if not error.size:
+        return Draws(xi, xi, xi, np.zeros((state.n_china, _PROBES)), signs)
     rng = generator("observations", *key)
-    n_obs = error.size
-    chosen = np.flatnonzero(rng.random(n_obs) < options.sample_share)
-    part = model.matrix[chosen]
-    weight = (model.unit / error[chosen]) ** 2 / options.sample_share
+    chosen = np.flatnonzero(rng.random(error.size) < options.sample_share)
+    part, weight = model.matrix[chosen], (model.unit / error) ** 2
+    share = weight[chosen] / options.sample_share
     tangent = model.linearise(optimum.z)
-    noise = rng.standard_normal((chosen.size, n)).astype(np.float32) * np.sqrt(weight)[:, None].astype(np.float32)
-    signs = rng.choice([-1.0, 1.0], size=(state.n_cell, _PROBES))
-    push = _push(model, optimum.z, signs)
+    noise = rng.standard_normal((error.size, n)).astype(model.matrix.dtype)
+    pushed = np.asarray(model.matrix.T @ (np.sqrt(weight)[:, None] * noise).astype(model.matrix.dtype), float)
     rhs = np.concatenate(
         [
-            xi + tangent.adjoint(np.asarray(part.T @ noise, float)),
-            tangent.adjoint(weighted_normal(part, weight, push).astype(float)),
+            xi + tangent.adjoint(pushed),
+            tangent.adjoint(weighted_normal(part, share, _push(model, optimum.z, signs)).astype(float)),
         ],
         axis=1,
     )
-    solved, _ = conjugate_gradient(tangent, weight, rhs, _MEMBER_TOLERANCE, matrix=part) if n_obs else (rhs, 0)
-    return Draws(solved[:, :n], xi, state.log_co2 @ state.mix(solved[:, n:]), signs)
+    solved, _ = conjugate_gradient(tangent, share, rhs, _MEMBER_TOLERANCE, matrix=part)
+    disturbed = Perturbed(model, observations.column, error, xi, noise, (part, share))
+    z = disturbed.descend(optimum.z[:, None] + np.clip(solved[:, :n], -_LONGEST, _LONGEST), _CORRECTIONS)
+    return Draws(z, solved[:, :n], xi, state.log_co2 @ state.mix(solved[:, n:]), signs)
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """The problems of all members: 1/2 |z - xi_k|^2 + 1/2 |(y - h(z)) / sigma + epsilon_k|^2.
+
+    `rows` are those of the matrix, with weights, that curvature is taken from; costs and gradients take all.
+    """
+
+    model: ColumnModel
+    column: NDArray[np.float64]
+    error: NDArray[np.float64]
+    xi: NDArray[np.float64]
+    noise: NDArray[np.floating]
+    rows: tuple[sparse.csr_matrix, NDArray[np.float64]]
+
+    def misfit(self, z: NDArray) -> NDArray[np.floating]:
+        """(y - h(z)) / sigma + epsilon, (n_obs, k)."""
+        return (self.column[:, None] - self.model.columns(z)) / self.error[:, None] + self.noise
+
+    def cost(self, z: NDArray, misfit: NDArray) -> NDArray[np.float64]:
+        """The cost of each member, (k,)."""
+        prior = np.einsum("ij,ij->j", z - self.xi, z - self.xi)
+        return np.asarray((prior + np.einsum("ij,ij->j", misfit, misfit)) / 2)
+
+    def descend(self, z: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+        """Gauss-Newton steps for all members at once, each with its own tangent and its own length."""
+        misfit = self.misfit(z)
+        cost = self.cost(z, misfit)
+        matrix, weight = self.rows
+        for _ in range(steps):
+            tangent = self.model.linearise(z)
+            scaled = ((self.model.unit / self.error)[:, None] * misfit).astype(self.model.matrix.dtype)
+            gradient = tangent.adjoint(np.asarray(self.model.matrix.T @ scaled, float)) + self.xi - z
+            step, _ = conjugate_gradient(tangent, weight, gradient, _CORRECTION_TOLERANCE, matrix=matrix)
+            length = np.minimum(1.0, _LONGEST / np.maximum(np.abs(step).max(axis=0), 1e-12))
+            for _ in range(_HALVINGS):
+                trial = z + length * step
+                misfit_there = self.misfit(trial)
+                new = self.cost(trial, misfit_there)
+                better = new < cost
+                z = np.where(better, trial, z)
+                misfit = np.where(better, misfit_there, misfit)
+                cost = np.where(better, new, cost)
+                step = np.where(better, 0.0, step)
+                length = length / 3
+                if better.all():
+                    break
+        return z
 
 
 def _prior_noise(state: State, n: int, key: tuple[object, ...]) -> NDArray[np.float64]:
@@ -109,9 +176,9 @@ def _push(model: ColumnModel, z: NDArray, signs: NDArray) -> NDArray[np.float64]
     """What the matrix multiplies when each cell's CO2 sources change by a factor exp(sign)."""
     tangent, state = model.linearise(z), model.state
     entry = np.zeros((state.cell.size, signs.shape[1]))
-    entry[: state.n_china] = tangent.nox[: state.n_china, None] * signs[state.cell[: state.n_china]]
+    entry[: state.n_china] = tangent.nox[: state.n_china] * signs[state.cell[: state.n_china]]
     cell = model.sum_entries(entry)
-    parts = [a @ (c[:, None] * cell) for a, c in zip(model.aggregate, tangent.survival, strict=True)]
+    parts = [a @ (c * cell) for a, c in zip(model.aggregate, tangent.survival, strict=True)]
     nothing = np.zeros((model.matrix.shape[1] - model.n_block, signs.shape[1]))
     return np.concatenate([*parts, nothing])
 
@@ -120,17 +187,15 @@ def _summarise(
     grid: Grid, model: ColumnModel, observations: Observations, optimum: Optimum, error: NDArray, draws: Draws
 ) -> xr.Dataset:
     state = model.state
-    variance = state.variance(state.log_co2)
-    at_optimum = state.log_co2 @ state.mix(optimum.z)
-    after, before = (state.log_co2 @ state.mix(d) for d in (draws.posterior, draws.prior))
-    # Both come from the same random numbers, so their difference is exact where nothing was learned.
-    remaining = np.clip(variance + after.var(axis=1, ddof=1) - before.var(axis=1, ddof=1), 0.0, variance)
-    mean = state.mean_co2 * np.exp(at_optimum - variance / 2 + remaining / 2)
-    members = mean[:, None] * _recentred(np.exp(after))
-    prior_members = state.mean_co2[:, None] * _recentred(np.exp(before))
+    after, linear, before = (state.log_co2 @ state.mix(d) for d in (draws.posterior, draws.linear, draws.prior))
+    factor, reference = np.exp(after), np.exp(before).mean(axis=1)
+    # A ratio of means with the same random numbers on both sides: exactly the prior where nothing was learned.
+    members = (state.mean_co2 / reference)[:, None] * factor
+    mean = members.mean(axis=1)
+    prior_members = (state.mean_co2 / reference)[:, None] * np.exp(before)
     total = _cells(state, mean[:, None])
     kernel = _cells(state, mean[:, None] * draws.response) / np.maximum(total, 1e-30)
-    change_after, change_before = (_cells(state, mean[:, None] * d) for d in (after, before))
+    change_after, change_before = (_cells(state, mean[:, None] * d) for d in (linear, before))
     spread_before = change_before.var(axis=1)
     reduction = 1.0 - np.divide(
         change_after.var(axis=1), spread_before, out=np.ones_like(spread_before), where=spread_before > 0
@@ -159,17 +224,13 @@ def _summarise(
             "cost": optimum.cost,
             "chi2": float(2 * optimum.cost / max(error.size, 1)),
             "residual_rms": float(np.sqrt(np.mean(residual**2))) if error.size else 0.0,
-            "dofs": float(np.mean(np.sum(draws.prior**2 - draws.posterior**2, axis=0))),
+            "dofs": float(np.mean(np.sum(draws.prior**2 - draws.linear**2, axis=0))),
             "steps": optimum.steps,
             "products": optimum.products,
             "converged": int(optimum.converged),
             "lifetime": [float(t) for t in _group_lifetimes(model, optimum.z)],
         },
     )
-
-
-def _recentred(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return factors / factors.mean(axis=1, keepdims=True)
 
 
 def _cells(state: State, values: NDArray) -> NDArray[np.float64]:

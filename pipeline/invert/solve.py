@@ -54,7 +54,7 @@ def minimise(
     for step in range(1, iterations + 1):
         tangent = model.linearise(z)
         weight = (model.unit / error) ** 2
-        residual = ((column - modelled) / model.unit * weight).astype(np.float32)
+        residual = ((column - modelled) / model.unit * weight).astype(model.matrix.dtype)
         gradient = tangent.adjoint((model.matrix.T @ residual).astype(float)[:, None])[:, 0] - z
         direction, used = conjugate_gradient(tangent, weight, gradient[:, None], _FORCING)
         products += used
