@@ -15,7 +15,8 @@ from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
 from pipeline.core.schema import SECTORS
 from pipeline.learn.blocks import block_index, fold_of
-from pipeline.learn.fit import LearnSettings, Model, fit_group
+from pipeline.learn.conformal import unseen_inflation
+from pipeline.learn.fit import MAGNITUDES, LearnSettings, Model, fit_group
 from pipeline.learn.predict import close_totals, group_shares, learned_log, region_totals
 from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
 
@@ -79,8 +80,9 @@ def domain_of(grid: Grid, fractions: NDArray[np.float64], groups: Sequence[str])
 class Learned:
     """What was learned.
 
-    `fields` holds `co2_learned` (time, sector, lat, lon) in tonnes and `sigma_ln` (time, lat, lon); `models` one model
-    a training group.
+    `fields` holds `co2_learned` (time, sector, lat, lon) in tonnes, `sigma_ln` (time, lat, lon) of ln(truth / learned)
+    and `inflation` (time, lat, lon), by which members of a cell without observations are to be spread; `models` one
+    model a training group.
     """
 
     fields: xr.Dataset
@@ -131,7 +133,8 @@ def learn_fields(
     shares = _with_models(shares, by_number)
     units = [(by_number, stack, shares, folds) for stack, _ in stacks]
     logs = map_units(_apply, units)
-    return Learned(_fields(posterior, logs, domain, close_to), tuple(models))
+    fields = _fields(posterior, logs, domain, close_to)
+    return Learned(fields.assign(inflation=_inflation(posterior, fields, domain, blocks)), tuple(models))
 
 
 def _group_table(
@@ -176,3 +179,14 @@ def _fields(
         },
         coords={"time": posterior["time"].values, **domain.grid.coords()},
     )
+
+
+def _inflation(posterior: xr.Dataset, fields: xr.Dataset, domain: Domain, blocks: NDArray[np.int64]) -> xr.Variable:
+    plane = ("time", "lat", "lon")
+    names = ("member", "prior_sigma_ln", "sensitivity")
+    summary = {name: posterior[name].transpose(*plane).values for name in names}
+    summary["prior"] = posterior["prior"].sum("sector").transpose(*plane).values
+    learned = fields["co2_learned"].sum("sector").values
+    some = summary["prior"][:, domain.groups >= 0]
+    edges = np.quantile(np.log(some[some > 0]), np.arange(1, MAGNITUDES) / MAGNITUDES)
+    return xr.Variable(plane, unseen_inflation(summary, learned, domain.groups, blocks, tuple(edges)), {"units": "1"})

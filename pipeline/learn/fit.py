@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import lightgbm as lgb
@@ -183,8 +183,13 @@ def fit_group(name: str, table: Table, fold: NDArray[np.int64], settings: LearnS
         magnitude_edges=edges,
         scores=_scores(table, fold, held_out, factor, settings),
         importance=_importance(text),
-        sha256=hashlib.sha256("\0".join((text, *texts)).encode()).hexdigest(),
+        sha256=checksum(text, texts),
     )
+
+
+def checksum(text: str, fold_texts: Sequence[str]) -> str:
+    """SHA-256 over the texts of a model."""
+    return hashlib.sha256("\0".join((text, *fold_texts)).encode()).hexdigest()
 
 
 def _scores(

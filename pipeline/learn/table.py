@@ -63,25 +63,30 @@ def summarise(month: xr.Dataset, *seed: object) -> xr.Dataset:
     Parameters
     ----------
     month : `co2` (member, sector, lat, lon) and `prior` (sector, lat, lon) in tonnes, `averaging_kernel` and
-        `variance_reduction` (lat, lon).
+        `variance_reduction` (lat, lon), `prior_sigma` (lat, lon) of the prior's total, tonnes.
     seed : parts that name the month, for the choice of the member.
 
     Returns
     -------
     `co2` and `prior` (sector, lat, lon): member mean and prior; `member` (lat, lon): the total of a random member per
-    cell; `sigma_ln` (lat, lon): standard deviation of ln(total) over members; `sensitivity` (lat, lon).
+    cell; `sigma_ln` (lat, lon): standard deviation of ln(total) over members; `prior_sigma_ln`: that of the prior;
+    `sensitivity` (lat, lon).
     """
     members = month["co2"].transpose("member", "sector", "lat", "lon")
     total = members.sum("sector").values
     picked = generator("label", *seed).integers(0, total.shape[0], total.shape[1:])
     logs = np.log(np.maximum(total, 1e-12))
+    prior = month["prior"].transpose("sector", "lat", "lon")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.nan_to_num(month["prior_sigma"].values / prior.values.sum(axis=0), nan=0.0, posinf=0.0)
     plane = ("lat", "lon")
     return xr.Dataset(
         {
             "co2": members.mean("member"),
-            "prior": month["prior"].transpose("sector", "lat", "lon"),
+            "prior": prior,
             "member": (plane, np.take_along_axis(total, picked[None], axis=0)[0]),
             "sigma_ln": (plane, logs.std(axis=0, ddof=1)),
+            "prior_sigma_ln": (plane, np.sqrt(np.log1p(relative**2))),
             "sensitivity": (plane, sensitivity(month)),
         }
     )

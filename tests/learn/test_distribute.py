@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from distributed import Client
+from toy_world import SIGMA_PRIOR, TAU
 
 from pipeline.core.errors import InputError
 from pipeline.learn.distribute import domain_of, in_turn, learn_fields, on_cluster
@@ -67,3 +68,17 @@ def test_a_cell_belongs_to_the_group_with_most_of_it(toy):
 def test_unknown_closure_is_refused(toy):
     with pytest.raises(InputError, match="close_to='truth'"):
         learn_fields(toy.posterior, toy.features, toy.domain, QUICK, close_to="truth")
+
+
+def test_spread_of_unseen_cells_is_calibrated_to_the_labels(toy, learned):
+    """Truth around the learned field has TAU, the prior claims SIGMA_PRIOR: members must shrink, and still cover.
+
+    They cover more than 90 %, because labels come from posteriors whose prior was too wide as well.
+    """
+    factor = learned.fields["inflation"].values
+    assert TAU / SIGMA_PRIOR < np.median(factor) < 0.95
+    total = learned.fields["co2_learned"].sum("sector").values
+    half = 1.645 * factor * SIGMA_PRIOR
+    gap = np.abs(np.log(toy.truth) - (np.log(total) - SIGMA_PRIOR**2 / 2 * factor**2))
+    covered = (gap <= half)[np.broadcast_to(toy.blind, gap.shape)].mean()
+    assert covered >= 0.9

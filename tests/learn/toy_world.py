@@ -46,6 +46,7 @@ def make_world(seed=0, months=4, degrees=12.0, n_member=50, seen=0.6):
             {
                 "co2": (("member", "sector", "lat", "lon"), draws[:, None] * prior),
                 "prior": (("sector", "lat", "lon"), prior),
+                "prior_sigma": (("lat", "lon"), prior.sum(axis=0) * np.sqrt(np.expm1(SIGMA_PRIOR**2))),
                 "averaging_kernel": (("lat", "lon"), kernel),
                 "variance_reduction": (("lat", "lon"), kernel),
             },
