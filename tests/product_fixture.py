@@ -106,8 +106,12 @@ def provenance(months: pd.DatetimeIndex) -> dict:
         ],
         "stages": [{"name": "invert", "seconds": 61.5, "units": 3}, {"name": "learn", "seconds": 12.0, "units": 6}],
         "peak_memory_bytes": 2.1e9,
+        "ancestry": ["meic"],
+        "granules": [{"unit": "S5P_2.nc", "status": "rejected", "reason": "night <all>"}],
+        "scores": {"north": {"rows": 2400.0, "r2_log_blocks": 0.61, "r2_log_random": 0.78}},
         "diagnostics": [
-            {"month": f"{m:%Y-%m}", "chi2": 1.02, "dofs": 81.4, "n_obs": 5400, "prior_share": 0.2} for m in months
+            {"month": f"{m:%Y-%m}", "chi2": 1.02, "dofs": 81.4, "n_obs": 5400, "lifetime": {"north": 3.1}}
+            for m in months
         ],
     }
 
