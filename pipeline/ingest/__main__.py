@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from pipeline import __version__
 from pipeline.core.errors import CarbonCubeError, UsageError
+from pipeline.ingest.books import Request, Summary
 from pipeline.ingest.products import PRODUCTS, product
 from pipeline.ingest.report import report
-from pipeline.ingest.run import Request, Summary, run
+from pipeline.ingest.run import run
 from pipeline.ingest.sources import list_granules
 from pipeline.store.location import Store
 

@@ -12,8 +12,9 @@ from pipeline.store.ledger import digest
 Rules = Mapping[str, Any]
 """Quality rules of a product by name; recorded in the cube's attributes and part of every ledger key."""
 
-USED, REJECTED, FAILED = "used", "rejected", "failed"
-"""What becomes of a file: it is in the cube; it is sound but holds nothing for it; it cannot be read."""
+USED, REJECTED, FAILED, SKIPPED = "used", "rejected", "failed", "skipped"
+"""What becomes of a file: it is in the cube; it is sound but holds nothing for it; it cannot be read; it is of a year
+that was not asked for (which the ledger does not note, so that it can be taken later)."""
 
 
 class Rejected(Exception):  # noqa: N818 - not an error of the run: a verdict on one file

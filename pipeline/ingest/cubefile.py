@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.core.errors import InputError
 from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.ingest.axes import Axis
-from pipeline.store.cubes import ArraySpec, create_template, write_region, zarr_store
+from pipeline.store.cubes import ArraySpec, add_arrays, create_template, write_region, zarr_store
 from pipeline.store.location import Store
 
 _STEPS = {"year": "Y", "month": "M", "day": "D"}
@@ -51,6 +51,14 @@ class Layer:
             )
         return np.where(missing, self.fill or 0, packed).astype(self.dtype)
 
+    def decode(self, stored: NDArray) -> NDArray[np.float32]:
+        """What is stored to physical values, missing as NaN."""
+        values = stored.astype(np.float32)
+        if np.dtype(self.dtype).kind != "f":
+            values *= self.scale
+            values[stored == self.fill] = np.nan
+        return values
+
     @property
     def stored_attrs(self) -> dict[str, Any]:
         """Attributes from which any CF reader gets the physical values back."""
@@ -71,6 +79,7 @@ class CubeFile:
     step : ``year``, ``month``, ``day`` or hours between fields (an int).
     chunk : (lat, lon) cells of a chunk; 0 is the whole axis.
     dims : extra dimensions between time and space with their labels, such as sectors.
+    bits : all layers the cube may ever have, in the order of their bits in `ingested`; `layers` if empty.
     """
 
     path: str
@@ -78,6 +87,7 @@ class CubeFile:
     step: str | int
     chunk: tuple[int, int] = (0, 0)
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bits: tuple[str, ...] = ()
 
     @property
     def steps_per_chunk(self) -> int:
@@ -98,7 +108,7 @@ class CubeFile:
         return np.concatenate(parts)
 
     def create(self, store: Store, years: Sequence[int], lat: NDArray, lon: NDArray, attrs: Mapping[str, Any]) -> None:
-        """Make sure the cube is there and covers the years; what it holds already stays as it is.
+        """Make sure the cube is there, covers the years and has the layers; what it holds already stays as it is.
 
         Raises
         ------
@@ -107,6 +117,7 @@ class CubeFile:
         if not store.exists(self.path, "zarr.json"):
             self._template(store, self.path, self.axis(years), lat, lon, attrs)
             return
+        self._add_layers(store)
         old = self.times(store)
         self._check_grid(store, lat, lon)
         held = sorted(set(old.astype("M8[Y]").astype(int) + 1970))
@@ -127,6 +138,17 @@ class CubeFile:
         """Write physical values of whole chunks."""
         encoded = {name: self.layers[name].encode(data) for name, data in values.items()}
         write_region(store, self.path, encoded, region)
+
+    def read(self, store: Store, region: Mapping[str, slice]) -> dict[str, NDArray[np.float32]]:
+        """Physical values of a region of every layer."""
+        group = self._group(store)
+        index = (region["time"], *(slice(None) for _ in self.dims), region.get("lat", slice(None)), slice(None))
+        return {name: layer.decode(np.asarray(_array(group, name)[index])) for name, layer in self.layers.items()}
+
+    def mask(self, names: Iterable[str]) -> int:
+        """The bits of `ingested` that stand for some layers: their places among `bits`."""
+        order = list(self.bits or self.layers)
+        return sum(1 << order.index(name) for name in set(names))
 
     def mark(self, store: Store, marks: Mapping[int, int]) -> None:
         """Note by index of time which layers are there (bits of `ingested`); one writer at a time."""
@@ -170,26 +192,29 @@ class CubeFile:
             }
         )
         coords["time"].encoding = {"units": _EPOCH, "dtype": "int64", "chunks": (_TIME_CHUNK,)}
-        chunk = (self.chunk[0] or lat.size, self.chunk[1] or lon.size)
-        extra = tuple(self.dims)
-        arrays = {
-            name: ArraySpec(
-                ("time", *extra, "lat", "lon"),
-                layer.dtype,
-                (self.steps_per_chunk, *(len(self.dims[d]) for d in extra), *chunk),
-                attrs=layer.stored_attrs,
-                fill_value=layer.fill,
-            )
-            for name, layer in self.layers.items()
-        }
-        masks = [1 << k for k in range(len(self.layers))]
-        arrays["ingested"] = ArraySpec(
-            ("time",),
-            "int32",
-            (_TIME_CHUNK,),
-            attrs={"flag_masks": masks, "flag_meanings": " ".join(self.layers), "long_name": "which layers are there"},
-        )
+        arrays = {name: self._spec(layer, (lat.size, lon.size)) for name, layer in self.layers.items()}
+        order = self.bits or tuple(self.layers)
+        flags = {"flag_masks": [1 << k for k in range(len(order))], "flag_meanings": " ".join(order)}
+        long_name = {"long_name": "which layers have been ingested"}
+        arrays["ingested"] = ArraySpec(("time",), "int32", (_TIME_CHUNK,), attrs=flags | long_name)
         create_template(store, path, coords, arrays, {"schema_version": SCHEMA_VERSION, **attrs})
+
+    def _spec(self, layer: Layer, size: tuple[int, int]) -> ArraySpec:
+        extra = tuple(self.dims)
+        chunk = (self.steps_per_chunk, *(len(self.dims[d]) for d in extra))
+        cells = tuple(min(c or n, n) for c, n in zip(self.chunk, size, strict=True))
+        dims = ("time", *extra, "lat", "lon")
+        return ArraySpec(dims, layer.dtype, (*chunk, *cells), attrs=layer.stored_attrs, fill_value=layer.fill)
+
+    def _add_layers(self, store: Store) -> None:
+        group = self._group(store, "r+")
+        missing = {name: layer for name, layer in self.layers.items() if name not in group}
+        if missing:
+            sizes = {name: _array(group, name).shape[0] for name in ("time", "lat", "lon")}
+            sizes |= {name: len(labels) for name, labels in self.dims.items()}
+            specs = {name: self._spec(layer, (sizes["lat"], sizes["lon"])) for name, layer in missing.items()}
+            add_arrays(group, sizes, specs)
+            zarr.consolidate_metadata(zarr_store(store, self.path))
 
     def _append(self, store: Store, times: NDArray) -> None:
         group = self._group(store, "r+")
@@ -211,7 +236,8 @@ class CubeFile:
             self._template(store, staging, new, lat, lon, {**attrs, **dict(source.attrs)})
             target = zarr.open_group(zarr_store(store, staging), mode="r+", use_consolidated=False)
             place = np.searchsorted(new, old)
-            for name in (*self.layers, "ingested"):
+            held = [name for name in self.layers if name in source]
+            for name in (*held, "ingested"):
                 n = 1 if name != "ingested" else old.size
                 n = max(n, self.steps_per_chunk)
                 for k in range(0, old.size, n):

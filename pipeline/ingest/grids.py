@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import CarbonCubeError
 from pipeline.ingest.axes import Axis
 from pipeline.ingest.contract import Granule, Rejected, Rules
 from pipeline.ingest.cubefile import CubeFile
 from pipeline.ingest.sources import local_file
 from pipeline.store.location import Store
-
-ROWS_AT_ONCE = 1024
-"""Rows of a large raster read at a time, when the cube's chunks do not say."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,12 @@ class Contents:
 
     Parameters
     ----------
-    times : of its fields, UTC.
+    times : of its fields, UTC, ISO.
     variables : layers of the cube it has.
     lat, lon : its cells, after the cut to the region.
     rank : 0 for final data, higher for preliminary ones that give way.
+    inner : for each extra dimension of the cube (sector), the labels it has, as indexes; empty is all.
+    parts : what of the world it is, where files are added up: no two may be the same.
     attrs : for the cube: source, what was assumed.
     """
 
@@ -39,20 +38,24 @@ class Contents:
     lat: Axis
     lon: Axis
     rank: int = 0
-    attrs: Mapping[str, Any] = ()  # type: ignore[assignment]
+    inner: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def to_facts(self) -> dict[str, Any]:
         """As JSON values for the ledger."""
         return {
             "times": list(self.times), "variables": list(self.variables), "lat": self.lat.to_json(),
-            "lon": self.lon.to_json(), "rank": self.rank, "attrs": dict(self.attrs),
+            "lon": self.lon.to_json(), "rank": self.rank, "inner": list(self.inner), "parts": list(self.parts),
+            "attrs": dict(self.attrs),
         }  # fmt: skip
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Contents:
         """Back from the ledger."""
         lat, lon = Axis.from_json(facts["lat"]), Axis.from_json(facts["lon"])
-        return cls(tuple(facts["times"]), tuple(facts["variables"]), lat, lon, int(facts["rank"]), facts["attrs"])
+        times, variables, inner, parts = (tuple(facts[n]) for n in ("times", "variables", "inner", "parts"))
+        return cls(times, variables, lat, lon, int(facts["rank"]), inner, parts, facts["attrs"])
 
 
 class OpenGrid(Protocol):
@@ -61,7 +64,7 @@ class OpenGrid(Protocol):
     contents: Contents
 
     def read(self, variable: str, time: int, rows: slice) -> NDArray[np.floating]:
-        """One field in physical units, rows of the contents' own axes, shape ([dims], rows, all columns)."""
+        """One field in physical units on rows of the contents' own axes, shape ([inner], rows, all columns)."""
 
 
 class GridReader(Protocol):
@@ -75,98 +78,138 @@ class GridReader(Protocol):
     def adds(self) -> bool:
         """Whether files that share cells and time are added up; else the first one's values stay."""
 
-    def cube(self, contents: Contents) -> tuple[CubeFile, Axis, Axis]:
-        """The cube these files make, with its axes."""
+    @property
+    def tiled(self) -> bool:
+        """Whether a file may cover a part of the cube only."""
+
+    def cube(self, contents: Sequence[Contents]) -> tuple[CubeFile, Axis, Axis]:
+        """The cube that files with these contents make together, and its axes when it is new."""
 
     def open(self, path: str, rules: Rules) -> AbstractContextManager[OpenGrid]:
         """Open one local file."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file and what it holds."""
+class Share:
+    """A file's fields for some chunks of time: `fields` maps their index in the file to that in the cube."""
 
     granule: Granule
     key: str
-    contents: Contents
+    variables: tuple[str, ...]
+    lat: Axis
+    lon: Axis
+    inner: tuple[int, ...]
+    fields: Mapping[int, int]
 
 
-def slots(cube: CubeFile, times: NDArray, sources: Sequence[Source]) -> dict[int, list[Source]]:
-    """The sources of each chunk of time, by the chunk's first index; final data first, then by address.
+@dataclass(frozen=True)
+class Slot:
+    """One chunk of time to fill.
+
+    Parameters
+    ----------
+    start, steps : of time.
+    shares : its sources; where several have a cell, the first stays.
+    sources : keys of all files the chunk will then hold.
+    keep : whether what the chunk holds already is right and only to be added to.
+    held : which layers it holds already, by index of time.
+    """
+
+    start: int
+    steps: int
+    shares: tuple[Share, ...]
+    sources: tuple[str, ...] = ()
+    keep: bool = False
+    held: Mapping[int, int] = field(default_factory=dict)
+
+
+class ShareError(Exception):
+    """A file that cannot be read after all: which, and why."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key, self.reason = key, reason
+        super().__init__(key, reason)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where slots are written: the cube as it is in the store, and how files are joined."""
+
+    store: Store
+    cube: CubeFile
+    lat: Axis
+    lon: Axis
+    adds: bool
+
+
+def fill(
+    target: Target, reader: GridReader, slots: Sequence[Slot], rules: Rules, options: Mapping[str, Any]
+) -> list[dict[int, int]]:
+    """Fill chunks of time that have the same sources; gives back for each which layers every time step has.
+
+    Each file is fetched and opened once. Memory is one block of rows times the time steps of a chunk.
 
     Raises
     ------
-    InputError : a time that is none of the cube's.
+    ShareError : a file cannot be read.
     """
-    found: dict[int, list[Source]] = {}
-    for source in sorted(sources, key=lambda s: (s.contents.rank, s.granule.address)):
-        for index in sorted({i - i % cube.steps_per_chunk for i in time_index(times, source).values()}):
-            found.setdefault(index, []).append(source)
-    return dict(sorted(found.items()))
-
-
-def time_index(times: NDArray, source: Source) -> dict[int, int]:
-    """Index in the cube of each of a file's fields that lies on the cube's axis."""
-    own = np.array(source.contents.times, "datetime64[ns]")
-    place = np.searchsorted(times, own)
-    hit = (place < times.size) & (times[np.minimum(place, times.size - 1)] == own)
-    return {int(k): int(place[k]) for k in np.flatnonzero(hit)}
-
-
-def fill_slot(
-    store: Store, reader: GridReader, start: int, sources: Sequence[Source], rules: Rules, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Read one chunk of time from its sources and write it; gives back which layers each time step has.
-
-    Memory is one block of rows times the time steps of a chunk.
-    """
-    cube, lat, lon = one_cube(store, reader, sources)
-    times = cube.times(store)
-    steps = min(cube.steps_per_chunk, times.size - start)
-    rows = cube.chunk[0] or lat.size
-    filled: dict[int, int] = {start + k: 0 for k in range(steps)}
     with ExitStack() as stack:
-        opened = [
-            (s, stack.enter_context(reader.open(stack.enter_context(local_file(s.granule, options)), rules)))
-            for s in sources
-        ]
-        for top in range(0, lat.size, rows):
-            block = slice(top, min(top + rows, lat.size))
-            data = _assemble(cube, (lat, lon), block, (start, steps), opened, times, reader.adds)
-            cube.write(store, data, {"time": slice(start, start + steps), "lat": block})
-    for source, _ in opened:
-        mask = sum(1 << k for k, name in enumerate(cube.layers) if name in source.contents.variables)
-        for index in time_index(times, source).values():
-            if index in filled:
-                filled[index] |= mask
-    return {"marks": {str(k): v for k, v in filled.items()}, "sources": [s.key for s in sources]}
+        opened = {}
+        for share in slots[0].shares:
+            with _blamed(share):
+                path = stack.enter_context(local_file(share.granule, options))
+                opened[share.key] = stack.enter_context(reader.open(path, rules))
+        return [_fill_one(target, slot, opened) for slot in slots]
+
+
+@contextmanager
+def _blamed(share: Share) -> Iterator[None]:
+    try:
+        yield
+    except Rejected as verdict:
+        raise ShareError(share.key, verdict.reason) from verdict
+    except Exception as error:
+        text = str(error) if isinstance(error, CarbonCubeError) else f"{type(error).__name__}: {error}"
+        raise ShareError(share.key, text) from error
+
+
+def _fill_one(target: Target, slot: Slot, opened: Mapping[str, OpenGrid]) -> dict[int, int]:
+    rows = target.cube.chunk[0] or target.lat.size
+    time = slice(slot.start, slot.start + slot.steps)
+    for top in range(0, target.lat.size, rows):
+        block = slice(top, min(top + rows, target.lat.size))
+        region = {"time": time, "lat": block}
+        base = target.cube.read(target.store, region) if slot.keep else {}
+        target.cube.write(target.store, _assemble(target, slot, block, opened, base), region)
+    marks = {slot.start + k: 0 for k in range(slot.steps)}
+    for share in slot.shares:
+        for index in share.fields.values():
+            marks[index] |= target.cube.mask(share.variables)
+    return marks
 
 
 def _assemble(
-    cube: CubeFile,
-    axes: tuple[Axis, Axis],
-    block: slice,
-    window: tuple[int, int],
-    opened: Sequence[tuple[Source, OpenGrid]],
-    times: NDArray,
-    adds: bool,
+    target: Target, slot: Slot, block: slice, opened: Mapping[str, OpenGrid], base: Mapping[str, NDArray]
 ) -> dict[str, NDArray[np.float32]]:
-    start, steps = window
-    inner = tuple(len(labels) for labels in cube.dims.values())
-    shape = (steps, *inner, block.stop - block.start, axes[1].size)
-    result = {name: np.full(shape, np.nan, np.float32) for name in cube.layers}
-    for source, grid in opened:
-        place = _place(grid.contents, axes, block)
+    """The values of one block of rows: what is there already, then every source in turn."""
+    inner = tuple(len(labels) for labels in target.cube.dims.values())
+    shape = (slot.steps, *inner, block.stop - block.start, target.lon.size)
+    names = [name for name in target.cube.layers if name in base or any(name in s.variables for s in slot.shares)]
+    result = {name: base[name] if name in base else np.full(shape, np.nan, np.float32) for name in names}
+    for share in slot.shares:
+        place = _place(share, target, block)
         if place is None:
             continue
         own_rows, rows, cols, own_cols = place
-        for time, index in time_index(times, source).items():
-            if not start <= index < start + steps:
-                continue
-            for name in source.contents.variables:
-                values = grid.read(name, time, own_rows)[..., own_cols]
-                target = result[name][index - start, ..., rows, cols]
-                target[...] = _joined(target, values, adds)
+        for time, index in share.fields.items():
+            for name in share.variables:
+                with _blamed(share):
+                    values = opened[share.key].read(name, time, own_rows)[..., own_cols]
+                whole = result[name][index - slot.start]
+                for n, label in enumerate(share.inner or (None,)):
+                    part = whole if label is None else whole[label]
+                    new = values if label is None else values[n]
+                    part[..., rows, cols] = _joined(part[..., rows, cols], new, target.adds)
     return result
 
 
@@ -176,12 +219,12 @@ def _joined(old: NDArray, new: NDArray, adds: bool) -> NDArray:
     return np.where(np.isnan(old), new, old + np.where(np.isnan(new), 0, new))
 
 
-def _place(contents: Contents, axes: tuple[Axis, Axis], block: slice) -> tuple[slice, slice, slice, slice] | None:
+def _place(share: Share, target: Target, block: slice) -> tuple[slice, slice, slice, slice] | None:
     """Where a file's cells and a block of the cube overlap: its rows, the block's rows and columns, its columns."""
-    row0, _ = contents.lat.offset_in(axes[0], "rows")
-    col0, _ = contents.lon.offset_in(axes[1], "columns")
-    first, last = max(row0, block.start), min(row0 + contents.lat.size, block.stop)
-    left, right = max(col0, 0), min(col0 + contents.lon.size, axes[1].size)
+    row0, _ = share.lat.offset_in(target.lat, "rows")
+    col0, _ = share.lon.offset_in(target.lon, "columns")
+    first, last = max(row0, block.start), min(row0 + share.lat.size, block.stop)
+    left, right = max(col0, 0), min(col0 + share.lon.size, target.lon.size)
     if first >= last or left >= right:
         return None
     return (
@@ -192,41 +235,21 @@ def _place(contents: Contents, axes: tuple[Axis, Axis], block: slice) -> tuple[s
     )
 
 
-def check_fit(contents: Contents, lat: Axis, lon: Axis, whole: bool) -> dict[str, float]:
+def check_fit(contents: Contents, lat: Axis, lon: Axis, tiled: bool) -> dict[str, float]:
     """How far a file's cells lie beside the cube's, in cells.
 
     Raises
     ------
-    Rejected : another spacing, or (where `whole` files are expected) a file that covers only part of the cube.
+    Rejected : another spacing, or (where files are not tiles) one that covers only part of the cube.
     """
     beside = {}
     for name, own, cube in (("lat", contents.lat, lat), ("lon", contents.lon, lon)):
         offset, residual = own.offset_in(cube, name)
         # A lattice that lies a fraction of a cell beside may lose one cell to the cut at the region's edge.
-        if whole and (offset > 1 or offset + own.size < cube.size - 1):
+        if not tiled and (offset > 1 or offset + own.size < cube.size - 1):
             raise Rejected(
                 f"{name} {own.centres[0]:.3f}..{own.centres[-1]:.3f} does not cover the cube's "
                 f"{cube.centres[0]:.3f}..{cube.centres[-1]:.3f}"
             )
         beside[name] = round(residual, 4)
     return beside
-
-
-def one_cube(store: Store, reader: GridReader, sources: Sequence[Source]) -> tuple[CubeFile, Axis, Axis]:
-    """The cube that some files make together, on the grid it has already or else on the first file's.
-
-    Raises
-    ------
-    InputError : files whose steps or grids differ.
-    """
-    first, lat, lon = reader.cube(sources[0].contents)
-    for source in sources[1:]:
-        cube, *_ = reader.cube(source.contents)
-        if cube.step != first.step:
-            raise InputError(
-                f"{source.granule.name} comes every {cube.step}, {sources[0].granule.name} every {first.step}",
-                "files of one time step in a cube",
-                "ingest them into different stores",
-            )
-    lat, lon = first.grid(store) or (lat, lon)
-    return first, lat, lon

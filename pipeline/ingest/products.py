@@ -11,10 +11,15 @@ import pandas as pd
 from pipeline.core.errors import InputError, UsageError
 from pipeline.core.regions import Regions
 from pipeline.ingest import regions, statistics
+from pipeline.ingest.columns import ColumnReader
 from pipeline.ingest.documents import DocumentReader
+from pipeline.ingest.gosat import AcosReader
 from pipeline.ingest.grids import GridReader
+from pipeline.ingest.oco import LiteReader
+from pipeline.ingest.omi import OmiReader
 from pipeline.ingest.plants import Plants
 from pipeline.ingest.population import GpwDensity, read_totals
+from pipeline.ingest.tropomi import HarpReader, SwathReader
 from pipeline.ingest.viirs import ViirsLike, ViirsVnl
 from pipeline.store.location import Store
 
@@ -39,7 +44,7 @@ class Product:
     about: str
 
 
-def _plain(reader: DocumentReader | GridReader) -> Callable[[Store, Mapping[str, str]], Any]:
+def _plain(reader: DocumentReader | GridReader | ColumnReader) -> Callable[[Store, Mapping[str, str]], Any]:
     return lambda store, paths: reader  # noqa: ARG005
 
 
@@ -76,6 +81,13 @@ _GEM = "Global Energy Monitor, CC BY 4.0"
 PRODUCTS: Mapping[str, Product] = {
     p.name: p
     for p in (
+        Product("oco2", _plain(LiteReader("oco2", "oco2")), _NETCDF, "OCO-2 Lite XCO2"),
+        Product("oco3", _plain(LiteReader("oco3", "oco3")), _NETCDF, "OCO-3 Lite XCO2"),
+        Product("gosat_acos", _plain(AcosReader()), _NETCDF, "GOSAT XCO2 by ACOS, Lite or level 2"),
+        Product("tansat", _plain(LiteReader("tansat", "tansat")), _NETCDF, "TanSat XCO2 in the Lite layout"),
+        Product("tropomi_no2", _plain(SwathReader()), _NETCDF, "TROPOMI NO2 level 2 swaths"),
+        Product("tropomi_no2_l3", _plain(HarpReader()), _NETCDF, "TROPOMI NO2 gridded by HARP"),
+        Product("omi_no2", _plain(OmiReader()), (*_NETCDF, "*.csv"), "OMI NO2 daily grids (OMNO2d)"),
         Product("viirs_like", _plain(ViirsLike()), _TIFF, "NPP-VIIRS-like yearly nightlights (8-bit GeoTIFF)"),
         Product("viirs_vnl", _plain(ViirsVnl()), _TIFF, "EOG VIIRS nightlights, annual or monthly (GeoTIFF)"),
         Product("gpw", _gpw, _NETCDF, "GPW density (netCDF), scaled to provincial totals"),

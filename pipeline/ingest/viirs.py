@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.ingest.axes import Axis
@@ -23,11 +23,14 @@ class ViirsLike:
 
     rules: Rules = field(default_factory=lambda: {"radiance_per_dn": 2.0})
     adds: bool = False
+    tiled: bool = False
 
-    def cube(self, contents: Contents) -> tuple[CubeFile, Axis, Axis]:
+    def cube(self, contents: Sequence[Contents]) -> tuple[CubeFile, Axis, Axis]:
         """Yearly, on the files' own grid, packed as they are."""
-        layer = Layer(_UNITS, "uint8", float(contents.attrs["radiance_per_dn"]), 255, {"long_name": "nighttime light"})
-        return CubeFile(PATH, {"radiance": layer}, "year", CHUNK), contents.lat, contents.lon
+        layer = Layer(
+            _UNITS, "uint8", float(contents[0].attrs["radiance_per_dn"]), 255, {"long_name": "nighttime light"}
+        )
+        return CubeFile(PATH, {"radiance": layer}, "year", CHUNK), contents[0].lat, contents[0].lon
 
     @contextlib.contextmanager
     def open(self, path: str, rules: Rules) -> Iterator[RasterWindow]:
@@ -58,12 +61,13 @@ class ViirsVnl:
 
     rules: Rules = field(default_factory=dict)
     adds: bool = False
+    tiled: bool = False
 
-    def cube(self, contents: Contents) -> tuple[CubeFile, Axis, Axis]:
+    def cube(self, contents: Sequence[Contents]) -> tuple[CubeFile, Axis, Axis]:
         """Yearly or monthly, on the 15 arc-second lattice."""
         layer = Layer(_UNITS, "float32", attrs={"long_name": "nighttime light"})
-        step = str(contents.attrs["step"])
-        return CubeFile(PATH, {"radiance": layer}, step, CHUNK), contents.lat, contents.lon
+        step = str(contents[0].attrs["step"])
+        return CubeFile(PATH, {"radiance": layer}, step, CHUNK), contents[0].lat, contents[0].lon
 
     @contextlib.contextmanager
     def open(self, path: str, rules: Rules) -> Iterator[RasterWindow]:  # noqa: ARG002

@@ -138,12 +138,17 @@ def create_template(
         if all(name in group for name in arrays) and group.metadata.consolidated_metadata is not None:
             return
     coords.assign_attrs(attrs).to_zarr(backend, mode="w", zarr_format=3, consolidated=False)
-    group = zarr.open_group(backend, mode="a")
+    add_arrays(zarr.open_group(backend, mode="a"), coords.sizes, arrays)
+    zarr.consolidate_metadata(backend)
+
+
+def add_arrays(group: zarr.Group, sizes: Mapping[Any, int], arrays: Mapping[str, ArraySpec]) -> None:
+    """Create arrays without data in a group whose dims have these sizes; metadata are not consolidated."""
     for name, spec in arrays.items():
         floating = np.issubdtype(np.dtype(spec.dtype), np.floating)
         group.create_array(
             name,
-            shape=tuple(coords.sizes[d] for d in spec.dims),
+            shape=tuple(sizes[d] for d in spec.dims),
             dtype=spec.dtype,
             chunks=spec.chunks,
             shards=spec.shards,
@@ -152,7 +157,6 @@ def create_template(
             dimension_names=spec.dims,
             attributes={**spec.attrs, **({"_FillValue": _ENCODED_NAN} if floating else {})},
         )
-    zarr.consolidate_metadata(backend)
 
 
 def write_region(store: Store, path: str, values: Mapping[str, NDArray], region: Mapping[str, slice]) -> None:

@@ -34,7 +34,7 @@ class Ledger:
         return entry if isinstance(entry, dict) else None
 
     def record(self, unit: str, key: str, result: dict[str, Any], status: str = "done") -> None:
-        """Write down what became of a unit: it is done, unless `status` says otherwise. A repeat writes the same bytes."""
+        """Write down what became of a unit, `status` if it is not done. A repeat writes the same bytes."""
         self.store.write_json({"unit": unit, "key": key, "status": status, "result": result}, self._name(unit, key))
 
     def entries(self, folder: str = "") -> list[dict[str, Any]]:
