@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from distributed import Client, LocalCluster
 
 from pipeline.core.errors import StoreError, UsageError
-from pipeline.regrid.plugin import RegridPlugin
+from pipeline.regrid.plugin import EnginePlugin
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 """One BLAS thread a task: the last bits of a product depend on the number of threads, and workers fill the cores."""
@@ -44,7 +44,7 @@ def connect(scheduler: str = "local", workers: int | None = None, memory_limit: 
             f"no Dask scheduler answers at {scheduler} ({error})", "a running scheduler", "start one"
         ) from None
     with client:
-        client.register_plugin(RegridPlugin())
+        client.register_plugin(EnginePlugin())
         yield client
 
 
@@ -62,5 +62,5 @@ def _local(workers: int, memory_limit: str) -> Iterator[Client]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        client.register_plugin(RegridPlugin())
+        client.register_plugin(EnginePlugin())
         yield client

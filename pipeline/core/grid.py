@@ -50,6 +50,23 @@ class Grid:
             )
         return cls(per_degree, i0, j0, i1 - i0, j1 - j0)
 
+    @classmethod
+    def of_centres(cls, lat: ArrayLike, lon: ArrayLike, per_degree: int) -> Grid:
+        """The grid whose cell centres these are, degrees, ascending.
+
+        Raises
+        ------
+        UsageError : they are not the centres of neighbouring whole cells.
+        """
+        y, x = np.asarray(lat, float), np.asarray(lon, float)
+        half = 0.5 / per_degree
+        grid = cls.from_bounds(x[0] - half, y[0] - half, x[-1] + half, y[-1] + half, per_degree)
+        if grid.shape != (y.size, x.size) or np.abs(grid.lat - y).max() > 1e-6 or np.abs(grid.lon - x).max() > 1e-6:
+            raise UsageError(
+                f"cells at {y[:2]} N, {x[:2]} E", f"centres of neighbouring whole cells of {1 / per_degree:g} degree"
+            )
+        return grid
+
     @property
     def shape(self) -> tuple[int, int]:
         """(n_lat, n_lon)."""

@@ -95,6 +95,15 @@ class Regions:
         result /= np.maximum(total, 1.0)
         return result.reshape(-1, *grid.shape)
 
+    def shares(self, grid: Grid) -> NDArray[np.float64]:
+        """Share of a cell's emission that counts to each region, shape (region, n_lat, n_lon).
+
+        A cell's emission is that of its part inside the regions, so shares are relative to that part and sum to 1.
+        """
+        fractions = self.fractions(grid)
+        inside = fractions.sum(axis=0)
+        return np.divide(fractions, inside, out=np.zeros_like(fractions), where=inside > 0)
+
     def index(self, grid: Grid) -> NDArray[np.int16]:
         """Index of the region at each cell centre, -1 where none: for fine grids, where shares would be wasteful."""
         from rasterio.features import rasterize

@@ -115,8 +115,8 @@ PRODUCTS: dict[str, Schema] = {
                 "co2_prior_sigma",
             )
         }
-        | {name: Var("1") for name in ("averaging_kernel", "variance_reduction", "n_no2", "n_xco2", "information")}
-        | {"china_fraction": Var("1", ("lat", "lon")), "cell_area": Var("m2", ("lat", "lon"))},
+        | {name: Var("1") for name in ("averaging_kernel", "variance_reduction", "n_no2", "n_xco2")}
+        | {"information": Var(""), "china_fraction": Var("1", ("lat", "lon")), "cell_area": Var("m2", ("lat", "lon"))},
         "month",
     ),
     "sectors_025": Schema(
@@ -135,7 +135,7 @@ PRODUCTS: dict[str, Schema] = {
     "emissions_001": Schema(
         "emissions_001",
         {name: Var("t") for name in ("co2_emission", "co2_emission_sigma", "co2_emission_p05", "co2_emission_p95")}
-        | {"information": Var("1")},
+        | {"information": Var("")},
         "month",
     ),
     "regions": Schema(

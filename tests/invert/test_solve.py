@@ -105,7 +105,7 @@ def test_missing_observations_change_nothing_elsewhere(case):
 
 
 def test_posterior_variance_never_exceeds_the_prior():
-    base = make_case(members=200)
+    base = make_case(members=400, sample_share=1.0)
     rng = np.random.default_rng(5)
     column = base.model().columns(0.5 * rng.standard_normal(base.state.size))
     case = base.with_columns(column, 5e-6)
