@@ -25,6 +25,7 @@ from pipeline.access import (
     open_regions,
 )
 from pipeline.core.errors import InputError, UsageError
+from pipeline.settings import DEFAULT_STORE, FIRST_YEAR, LAST_YEAR, PREFIX
 from pipeline.store.location import Store, check_url
 
 __all__ = [
@@ -43,17 +44,13 @@ __all__ = [
     "open_regions",
 ]
 
-STORE_VARIABLE = "CARBONCUBE_STORE"
-DEFAULT_STORE = "./data"
-YEARS = (2000, 2100)
-"""Years that can be asked for; satellites that see XCO2 or NO2 well enough begin after the first."""
 DRIVERS = frozenset({"pipeline.catalog.CubeSource", "pipeline.catalog.TableSource"})
 """What a catalog may name as driver."""
 
 
 def default_store() -> str:
     """Address of the store where none is given: the environment's, else ``./data``."""
-    return os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+    return os.environ.get(f"{PREFIX}STORE") or DEFAULT_STORE
 
 
 class _Source(DataSourceBase):
@@ -241,8 +238,8 @@ def _parse_year(year: str | int) -> int | None:
     text = str(year).strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and YEARS[0] <= int(text) <= YEARS[1]):
-        raise UsageError(f"year {year!r}", f"a whole number from {YEARS[0]} to {YEARS[1]}", "for example year=2022")
+    if not (text.isascii() and text.isdigit() and FIRST_YEAR <= int(text) <= LAST_YEAR):
+        raise UsageError(f"year {year!r}", f"a whole number from {FIRST_YEAR} to {LAST_YEAR}", "for example year=2022")
     return int(text)
 
 

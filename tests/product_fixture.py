@@ -153,7 +153,7 @@ def _true_field(grid: Grid, months: pd.DatetimeIndex, rng: np.random.Generator) 
         distance = np.hypot(lat - y, (lon - x) * np.cos(np.deg2rad(y)))
         near += weight**2 * (np.exp(-((distance / 0.3) ** 2)) + 0.02 * np.exp(-((distance / 1.8) ** 2)))
     field = 2e4 * near * np.exp(0.5 * rng.standard_normal(grid.shape))
-    field = np.where(field < 30, 0.0, field)
+    field = np.where((field < 30) | (rng.random(grid.shape) < 0.05), 0.0, field)
     season = 1 + 0.15 * np.cos(2 * np.pi * (months.month.to_numpy() - 1) / 12)
     return season[:, None, None] * field
 

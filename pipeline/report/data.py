@@ -84,7 +84,7 @@ class Product:
     @cached_property
     def grid(self) -> Grid:
         """The coarse grid of the version."""
-        return _grid(self.cells)
+        return Grid.of_centres(self.cells["lat"], self.cells["lon"], G025.per_degree)
 
     @property
     def synthetic(self) -> bool:
@@ -175,14 +175,10 @@ class Product:
 
     @cached_property
     def _weights(self) -> tuple[list[str], NDArray[np.float64]]:
-        """Regions and the share of each cell's emission that counts to each, (region, lat, lon).
-
-        A cell's emission is that of its part inside the regions, so shares are relative to that part.
-        """
+        """Regions, the nation last, and the share of each cell's emission that counts to each, (region, lat, lon)."""
         if self.regions is None:
             return [], np.zeros((0, *self.grid.shape))
-        share = self.regions.fractions(self.grid)
-        share = share / np.where(share.sum(axis=0) > 0, share.sum(axis=0), 1.0)
+        share = self.regions.shares(self.grid)
         nation = share[self.regions.in_cn()].sum(axis=0, keepdims=True)
         return [*self.regions.codes, NATION], np.concatenate([share, nation])
 
@@ -261,12 +257,3 @@ class Product:
         return (
             box.sum(("time", "sector")).transpose("lat", "lon").to_numpy().astype(float) if box.sizes["time"] else None
         )
-
-
-def _grid(ds: xr.Dataset) -> Grid:
-    lat, lon = ds["lat"].values, ds["lon"].values
-    half = 0.5 / G025.per_degree
-    grid = Grid.from_bounds(lon[0] - half, lat[0] - half, lon[-1] + half, lat[-1] + half, G025.per_degree)
-    if grid.shape != (lat.size, lon.size) or not np.allclose(grid.lat, lat) or not np.allclose(grid.lon, lon):
-        raise InputError(f"cells at {lat[:2]} N, {lon[:2]} E", "centres of whole 0.25 degree cells")
-    return grid

@@ -1,0 +1,69 @@
+"""Scores against the truth: the numbers of an independent computation; a perfect product is perfect."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from product_fixture import SHARES, write_product
+from sklearn.metrics import r2_score
+
+from pipeline.core.errors import InputError, UsageError
+from pipeline.core.metrics import LOG_FLOOR
+from pipeline.store.location import Store
+from pipeline.validate.truth import score_truth, true_months
+from pipeline.validate.version import Version
+
+
+@pytest.fixture(scope="module")
+def scores(made) -> dict[str, float]:
+    return score_truth(*made)[2022]
+
+
+def test_scores_are_those_of_a_second_computation(made, scores) -> None:
+    store, version = made
+    root = store.path("products", version)
+    cells = xr.open_zarr(f"{root}/emissions_025.zarr").load()
+    truth = xr.open_zarr(store.path("truth/emissions_025.zarr"))["co2_emission"].sum("sector").load()
+    x, t = cells["co2_emission"].values.ravel(), truth.values.ravel()
+    assert scores["r2_monthly"] == pytest.approx(r2_score(t, x))
+    assert scores["prior_r2_annual"] == pytest.approx(
+        r2_score(truth.sum("time").values.ravel(), cells["co2_prior"].sum("time").values.ravel())
+    )
+    assert scores["relative_mae"] == pytest.approx(np.abs(x - t).sum() / t.sum())
+    keep = t > LOG_FLOOR
+    assert scores["log_r2_monthly"] == pytest.approx(r2_score(np.log(t[keep]), np.log(np.maximum(x[keep], LOG_FLOOR))))
+    inside = (cells["co2_emission_p05"] <= truth) & (truth <= cells["co2_emission_p95"])
+    assert scores["coverage_90_cells"] == pytest.approx(float(inside.mean()))
+    assert scores["cells"] * scores["months"] == x.size
+
+
+def test_cells_without_emission_count(made, scores) -> None:
+    store, version = made
+    product = Version(store, version)
+    assert (true_months(product, 2022) == 0).any()
+    assert scores["cells"] == product.land.size
+
+
+def test_the_nation_is_its_members(made, scores) -> None:
+    product = Version(*made)
+    year = product.members("CN", 2022).sum(axis=1)
+    true = true_months(product, 2022).sum()
+    assert scores["national_bias"] == pytest.approx(year.mean() / true - 1)
+    assert scores["national_z"] == pytest.approx((year.mean() - true) / year.std(ddof=1))
+
+
+def test_the_truth_must_be_there_and_cover_the_product(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    version = write_product(store, fine=False, members=10)
+    product = Version(store, version)
+    with pytest.raises(UsageError, match="has nothing of 2021; expected one of its years, 2022"):
+        true_months(product, 2021)
+    ds = xr.open_zarr(store.path("truth/emissions_025.zarr")).load().drop_encoding()
+    store.remove("truth/emissions_025.zarr")
+    with pytest.raises(InputError, match="has no truth"):
+        true_months(product, 2022)
+    ds.isel(time=[0, 1]).to_zarr(store.path("truth/emissions_025.zarr"), consolidated=False)
+    with pytest.raises(InputError, match="does not cover the product"):
+        true_months(product, 2022)
+    assert SHARES.sum() == pytest.approx(1)
