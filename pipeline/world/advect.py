@@ -169,7 +169,7 @@ def advance(
     else:
         decay = np.exp(-dt / lifetime)
         source = emission * lifetime * (1.0 - decay)
-    scalars = [kind.type(x) for x in (mesh.dy, dt, diffusion)]
+    side, step, k = (kind.type(x) for x in (mesh.dy, dt, diffusion))
     return float(
         _march(
             column,
@@ -178,7 +178,9 @@ def advance(
             v,
             mesh.area,
             mesh.face,
-            *scalars,
+            side,
+            step,
+            k,
             np.ascontiguousarray(decay, kind),
             np.ascontiguousarray(source, kind),
             steps,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.core.errors import InputError
 from pipeline.core.regions import Regions
 from pipeline.core.schema import PRIOR_TOTAL_COLUMNS, SECTORS
 from pipeline.core.seeds import generator
@@ -22,7 +23,7 @@ TOTALS = "inputs/prior_totals.csv"
 
 
 def believed_totals(
-    regions: Regions, codes: tuple[str, ...], totals: NDArray[np.float64], year: int, seed: int
+    regions: Regions, codes: tuple[str, ...], totals: NDArray[np.float64], year: int, plan: Plan
 ) -> tuple[pd.DataFrame, float]:
     """Rows of `prior_totals.csv` for a year: off by errors of the stated size that stay the same over the years.
 
@@ -35,9 +36,10 @@ def believed_totals(
     -------
     The rows, and the national relative error that was drawn.
     """
-    rng = generator("beliefs", seed)
+    rng = generator("beliefs", plan.seed)
     nation = float(rng.normal(0, PRIOR_SIGMA_NATION))
     own = np.exp(rng.standard_normal((len(codes), len(SECTORS))) * np.array(PRIOR_SIGMA_SECTOR))
+    own *= 1 + nation * plan.physics.common_belief
     members = [codes.index(code) for code, inside in zip(regions.codes, regions.in_cn(), strict=True) if inside]
     rows = [("CN", year, "total", totals[members].sum() * (1 + nation), PRIOR_SIGMA_NATION)]
     for code in regions.codes:
@@ -52,7 +54,7 @@ def believed_totals(
 
 def write_beliefs(plan: Plan, regions: Regions, codes: tuple[str, ...], totals: dict[int, NDArray]) -> None:
     """Write `prior_totals.csv`, other years kept, and beside it where the numbers come from."""
-    drawn = {year: believed_totals(regions, codes, t, year, plan.seed) for year, t in totals.items()}
+    drawn = {year: believed_totals(regions, codes, t, year, plan) for year, t in totals.items()}
     table = pd.concat([rows for rows, _ in drawn.values()], ignore_index=True)
     if plan.store.exists(TOTALS):
         old = pd.read_csv(io.BytesIO(plan.store.read_bytes(TOTALS)), dtype={"region": str})
@@ -63,7 +65,9 @@ def write_beliefs(plan: Plan, regions: Regions, codes: tuple[str, ...], totals: 
         "ancestry": [],
         "synthetic": True,
         "national_error": next(nation for _, nation in drawn.values()),
-        "note": "true totals times errors of the stated sizes; rows err independently of one another",
+        "common_sigma": PRIOR_SIGMA_NATION if plan.physics.common_belief else 0.0,
+        "note": "true totals times errors of the stated sizes, the same every year; common_sigma is the part of the "
+        "error that all rows share",
     }
     plan.store.write_json(about, "inputs/prior_totals.json")
 
@@ -107,8 +111,6 @@ def year_record(
 
 def check_identity(store: Store, plan: Plan) -> None:
     """Refuse to mix two worlds in one store."""
-    from pipeline.core.errors import InputError
-
     old = store.read_json(PARAMETERS)
     if old is None:
         return

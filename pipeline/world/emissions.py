@@ -10,8 +10,8 @@ from pipeline.core.grid import Grid
 from pipeline.core.regions import Regions
 from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
-from pipeline.world.plants import running
 from pipeline.world.physics import NOX_RATIO, RATIO_SIGMA_NATION, RATIO_SIGMA_PROVINCE, Physics
+from pipeline.world.plants import running
 
 
 def region_sums(index: NDArray[np.int16], values: NDArray, count: int) -> NDArray[np.float64]:
@@ -19,7 +19,7 @@ def region_sums(index: NDArray[np.int16], values: NDArray, count: int) -> NDArra
     flat, where = values.reshape(-1, index.size), index.ravel()
     inside = where >= 0
     sums = [np.bincount(where[inside], row[inside], count) for row in flat.astype(np.float64)]
-    return np.array(sums).reshape(*values.shape[:-2], count)
+    return np.array(sums, np.float64).reshape(*values.shape[:-2], count)
 
 
 def zone_scale(sums: NDArray[np.float64], point_share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -53,7 +53,7 @@ def plant_shares(plants: pd.DataFrame, point_share: NDArray[np.float64], count: 
 
 
 def nox_ratios(regions: Regions, physics: Physics, seed: int) -> NDArray[np.float64]:
-    """kg NO2-equivalent of NOx per tonne of CO2 by region and sector."""
+    """NOx over CO2, kg NO2-equivalent per tonne of CO2 by region and sector."""
     rng = generator("ratios", seed)
     nation = rng.normal(0, RATIO_SIGMA_NATION, 4) * physics.ratio_nation
     province = rng.normal(0, RATIO_SIGMA_PROVINCE, (len(regions.codes), 4)) * physics.ratio_error
@@ -71,3 +71,10 @@ def add_plants(annual: NDArray, grid: Grid, plants: pd.DataFrame, tonnes: NDArra
     row, col, inside = grid.locate(plants["lat"].to_numpy(float), plants["lon"].to_numpy(float))
     sector = (plants["sector"] == "industry").to_numpy().astype(int)
     np.add.at(annual, (sector[inside], row[inside], col[inside]), tonnes[inside])
+
+
+def plant_tonnes(plants: pd.DataFrame, share: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CO2 of each plant in a year, t: its share of its region's and sector's total."""
+    sector = (plants["sector"] == "industry").to_numpy().astype(int)
+    region = plants["region"].to_numpy()
+    return np.where(region >= 0, share * totals[region, sector], 0.0)

@@ -36,7 +36,7 @@ def spread(noise: NDArray[np.float32], lat: NDArray, lon: NDArray, km: float) ->
     rows, cols = nodes(km)
     row_cut, a = _kernel(lat, rows, km / np.sqrt(2) / _KM_PER_DEGREE)
     col_cut, b = _kernel(lon, cols, km / np.sqrt(2) / _KM_PER_DEGREE / _COS)
-    return a @ noise[..., row_cut, col_cut] @ b.T
+    return np.asarray(a @ noise[..., row_cut, col_cut] @ b.T, np.float32)
 
 
 def _kernel(points: NDArray, lattice: NDArray, sigma: float) -> tuple[slice, NDArray[np.float32]]:
@@ -61,8 +61,8 @@ def cell_noise(grid: Grid, *seed: object) -> NDArray[np.float32]:
 def blobs(grid: Grid, lat: NDArray, lon: NDArray, km: NDArray, mass: NDArray) -> NDArray[np.float32]:
     """Sum of blobs mass x exp(-r / km), each with its whole mass on the endless grid, whatever the cell size."""
     out = np.zeros(grid.shape, np.float32)
-    columns = [np.ascontiguousarray(x, np.float64) for x in (lat, lon, km, mass)]
-    _stamp(out, *columns, float(grid.per_degree), grid.south_index, grid.west_index)
+    y, x, width, total = (np.ascontiguousarray(column, np.float64) for column in (lat, lon, km, mass))
+    _stamp(out, y, x, width, total, float(grid.per_degree), grid.south_index, grid.west_index)
     return out
 
 
@@ -84,6 +84,8 @@ def _stamp(out, lat, lon, km, mass, per_degree, south, west):  # type: ignore[no
                 for i in range(i0 - di, i0 + di + 1):
                     dy, dx = (j + 0.5 - y) * cell, (i + 0.5 - x) * cell * cos
                     r = np.sqrt(dy * dy + dx * dx)
+                    if r > reach:
+                        continue
                     # Within its own cell a blob narrower than the cell keeps its mass.
                     value = np.exp(-max(r - (0.5 * cell if j == j0 and i == i0 else 0.0), 0.0) / km[k])
                     if not write:

@@ -58,7 +58,7 @@ class Sources:
     @property
     def grid(self) -> Grid:
         """The grid of 0.125 degree."""
-        return Grid.from_bounds(*self.bounds, NATURE_PER_DEGREE)
+        return _grid_of(self.bounds)
 
     def co2(self, factor: NDArray[np.float64]) -> NDArray[np.float32]:
         """The yearly CO2 times a factor by region and sector, (sector, n_lat, n_lon)."""
@@ -105,7 +105,7 @@ class Columns:
 def month_days(year: int, month: int) -> NDArray[np.datetime64]:
     """All days of a month."""
     first = np.datetime64(f"{year}-{month:02d}", "M")
-    return np.arange(first.astype("datetime64[D]"), (first + 1).astype("datetime64[D]"))
+    return np.arange(first.astype("M8[D]"), (first + 1).astype("M8[D]"), dtype="M8[D]")
 
 
 def lifetime(grid: Grid, day: np.datetime64, physics: Physics, seed: int) -> NDArray[np.float32]:
@@ -127,6 +127,11 @@ def run_month(sources: Sources, weather: Weather, days: NDArray[np.datetime64], 
     nox = np.stack([average(v, fine) for v in _nox_days(sources, weather, days, taus, physics)])
     co2 = np.stack(list(_co2_days(sources, weather, days, physics)))
     return Columns(nox, co2, np.stack([average(tau, fine) for tau in taus]).reshape(len(days), *coarse.shape))
+
+
+def _grid_of(bounds: NDArray[np.float64]) -> Grid:
+    west, south, east, north = bounds.tolist()
+    return Grid.from_bounds(west, south, east, north, NATURE_PER_DEGREE)
 
 
 def coarse_of(grid: Grid) -> Grid:

@@ -1,7 +1,7 @@
 """Where each sector emits, and what the proxies show of it: maps on any grid from the same settlements.
 
-Truth is not a mixture of the proxies: traffic is displaced from homes, industrial zones and roads have maps of their own, and every
-sector carries fields that no proxy knows.
+Truth is not a mixture of the proxies: traffic is displaced from homes, industrial zones and roads have maps of their
+own, and every sector carries fields that no proxy knows.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _regrid_density(coarse: NDArray[np.float32], grid: Grid) -> NDArray[np.float
     outer = Grid.from_bounds(*grid.bounds, 20)
     rows = _hat((grid.lat - outer.lat_edges[0]) * 20 - 0.5, coarse.shape[0])
     cols = _hat((grid.lon - outer.lon_edges[0]) * 20 - 0.5, coarse.shape[1])
-    return (rows @ coarse @ cols.T) * np.float32(step**2)
+    return np.asarray((rows @ coarse @ cols.T) * step**2, np.float32)
 
 
 def _hat(position: NDArray, count: int) -> NDArray[np.float32]:
@@ -105,13 +105,13 @@ def _hat(position: NDArray, count: int) -> NDArray[np.float32]:
 
 def _transport(work: NDArray, roads: NDArray, noise: _Noise) -> NDArray[np.float32]:
     mixed = (1 - _ROAD_SHARE) * work + _ROAD_SHARE * roads
-    return mixed * noise.smooth("transport", 80, 0.35) * noise.own("transport", 0.4)
+    return np.asarray(mixed * noise.smooth("transport", 80, 0.35) * noise.own("transport", 0.4), np.float32)
 
 
 def _residential(grid: Grid, built: NDArray, rural: NDArray, noise: _Noise) -> NDArray[np.float32]:
     cold = np.float32(0.4) + np.float32(1.2) / (1 + np.exp(-(grid.lat - 33) / 2.5)).astype(np.float32)
     homes = 0.8 * built + _RURAL_HEATING * rural * cold[:, None]
-    return homes * noise.smooth("residential", 60, 0.4) * noise.own("residential", 0.4)
+    return np.asarray(homes * noise.smooth("residential", 60, 0.4) * noise.own("residential", 0.4), np.float32)
 
 
 def _radiance(grid: Grid, people: NDArray, zones: NDArray, roads: NDArray, noise: _Noise) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pipeline.core.errors import UsageError
 
 NOX_RATIO = (1.0, 2.0, 10.0, 1.3)
-"""r_s, kg NO2-equivalent of NOx per tonne of CO2, order of `SECTORS`; of the order of Chinese inventories about 2020."""
+"""r_s, kg NO2-equivalent of NOx per tonne of CO2, in the order of `SECTORS`; about what inventories have."""
 RATIO_SIGMA_PROVINCE = 0.15
 """Spread of ln r_s between provinces."""
 RATIO_SIGMA_NATION = 0.15
@@ -41,7 +41,7 @@ WIND_ERROR = 1.0
 WIND_ERROR_MONTH = 0.3
 """m s-1 per component; the same all month, correlated over 300 km."""
 PRIOR_SIGMA_NATION = 0.07
-PRIOR_SIGMA_SECTOR = (0.12, 0.15, 0.20, 0.20)
+PRIOR_SIGMA_SECTOR = (0.15, 0.18, 0.20, 0.20)
 """How far off the totals a user believes are: the national one, and by province and sector."""
 
 
@@ -49,7 +49,8 @@ PRIOR_SIGMA_SECTOR = (0.12, 0.15, 0.20, 0.20)
 class Physics:
     """Switches, one for each piece of reality the pipeline may lack.
 
-    The demonstration world has all on except `gain` and `ratio_nation`; `biosphere` is small.
+    The demonstration world has all on except `gain`, `ratio_nation` and `common_belief`; `biosphere`
+    is small.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ class Physics:
     noise : retrieval noise; off: satellites are perfect where they see.
     clouds : off: every day is clear.
     stack_height : tall stacks feel the wind higher up.
+    common_belief : the believed totals by province and sector share the national one's error; else each errs on its
+        own, and together they know the nation better than its own row does.
     """
 
     gain: bool = False
@@ -85,6 +88,7 @@ class Physics:
     noise: bool = True
     clouds: bool = True
     stack_height: bool = True
+    common_belief: bool = False
 
     def switched(self, off: tuple[str, ...] = (), on: tuple[str, ...] = ()) -> Physics:
         """A copy with some switches turned.

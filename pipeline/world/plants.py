@@ -91,8 +91,7 @@ def _fill(
     factor = TONNES_PER_CAPACITY[kind, unit]
     kinds = ("coal", "gas") if kind == "coal" else (kind,)
     have = sum(
-        float(known.loc[known["kind"] == other, "capacity"].sum()) * TONNES_PER_CAPACITY[other, unit]
-        for other in kinds
+        float(known.loc[known["kind"] == other, "capacity"].sum()) * TONNES_PER_CAPACITY[other, unit] for other in kinds
     )
     lacking = max(tonnes - have, 0.0) / factor
     count = max(int(lacking / (median * np.exp(sigma**2 / 2)) + 0.5), int(have == 0 and tonnes > 0))

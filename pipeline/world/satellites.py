@@ -27,6 +27,9 @@ XCO2_RANDOM, XCO2_TRACK = 0.5, 0.35
 _ORBITS, _CYCLE = 233, 16
 """Orbits in a repeat cycle of so many days (OCO-2)."""
 _MISSING_ORBIT = 0.02
+"""Share of orbits that were never delivered."""
+_LEAST_CLEAR = 0.3
+"""A cell with less clear than this has no mean."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def clear_fraction(grid: Grid, day: np.datetime64, physics: Physics, seed: int) 
     field = np.sqrt(0.55) * today + np.sqrt(0.15) * before + np.sqrt(0.30) * small
     chance = ndtri(_climate(grid, day))
     fraction = ndtr((chance * np.sqrt(1 + 0.4**2) - field) / 0.4)
-    return np.where(fraction > 0.1, fraction, 0).astype(np.float32)
+    return np.where(fraction > _LEAST_CLEAR, fraction, 0).astype(np.float32)
 
 
 def _climate(grid: Grid, day: np.datetime64) -> NDArray[np.float64]:
@@ -88,7 +91,7 @@ def look_no2(
 
 
 def no2_column(column: NDArray[np.float32], grid: Grid, day: np.datetime64, physics: Physics) -> NDArray[np.float64]:
-    """y = gain V / (f M_NO2) + free troposphere, mol m-2."""
+    """The column: gain V / (f M_NO2) + free troposphere, mol m-2."""
     of_year = (day - day.astype("datetime64[Y]").astype("datetime64[D]")).astype(int)
     summer = -np.cos(2 * np.pi * (of_year - 20) / 365.25)
     free = (4.5e-6 + 1.5e-6 * summer + 5e-8 * (35.0 - grid.lat))[:, None] * physics.no2_background
@@ -117,7 +120,7 @@ def look_xco2(
 
 
 def enhancement(column: NDArray, pressure: NDArray, vapour: NDArray) -> NDArray[np.float64]:
-    """dX = V (M_air / M_CO2) / (p / g - w) 1e6: ppm for a CO2 column V in kg m-2 (1 ppm is 15.7 g m-2 at sea level)."""
+    """XCO2 above the inflow: V (M_air / M_CO2) / (p / g - w) 1e6, ppm; V in kg m-2, 15.7e-3 a ppm at sea level."""
     return 1e6 * column * (M_AIR / M_CO2) / (pressure / GRAVITY - vapour)
 
 
@@ -149,7 +152,7 @@ def tracks(grid: Grid, day: np.datetime64) -> NDArray[np.bool_]:
     centre = lon35[None, :] - 0.29 * (grid.lat[:, None] - 35.0)
     half = 0.5 * grid.step + 0.045 / np.cos(np.deg2rad(grid.lat))
     near = np.abs(grid.lon[None, :, None] - centre[:, None, :]) < half[:, None, None]
-    return near.any(axis=2)
+    return np.asarray(near.any(axis=2))
 
 
 def _missing_orbits(grid: Grid, day: np.datetime64, physics: Physics, seed: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.chunks import Tile
 from pipeline.core.grid import FINE_PER_COARSE, Grid
-from pipeline.world.emissions import add_plants, plant_shares, spread_maps
+from pipeline.world.emissions import add_plants, plant_shares, plant_tonnes, spread_maps
 from pipeline.world.ground import Ground
 from pipeline.world.output import Growing
 from pipeline.world.patterns import Maps
@@ -95,15 +95,8 @@ def _write_truth(
     annual = np.zeros((4, *grid.shape), np.float32)
     annual[1:] = spread_maps(index, maps.spread, task.scale * totals[:, 1:].T)
     share = plant_shares(ground.plants, ground.point_share, len(ground.regions.codes), year)
-    add_plants(annual, grid, ground.plants, plant_tonnes(ground, share, totals))
+    add_plants(annual, grid, ground.plants, plant_tonnes(ground.plants, share, totals))
     _write(task, "truth_001", {"co2_emission": annual[None]}, year)
-
-
-def plant_tonnes(ground: Ground, share: NDArray[np.float64], totals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CO2 of each plant in a year, t."""
-    sector = (ground.plants["sector"] == "industry").to_numpy().astype(int)
-    region = ground.plants["region"].to_numpy()
-    return np.where(region >= 0, share * totals[region, sector], 0.0)
 
 
 def _write(task: TileTask, cube: str, values: dict[str, NDArray], year: int) -> None:

@@ -68,8 +68,8 @@ class Weather:
         fields = self.at(times)
         for part in "uv":
             error = WIND_ERROR * self._hourly_error(times, part) + WIND_ERROR_MONTH * self._monthly_error(times, part)
-            fields[f"{part}100"] = fields[f"{part}100"] + error
-            fields[f"{part}10"] = fields[f"{part}10"] + np.float32(0.75) * error
+            fields[f"{part}100"] = np.asarray(fields[f"{part}100"] + error, np.float32)
+            fields[f"{part}10"] = np.asarray(fields[f"{part}10"] + 0.75 * error, np.float32)
         return fields
 
     @cached_property
