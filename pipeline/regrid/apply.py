@@ -175,7 +175,9 @@ def _cut_general(
     j, i = take(np.arange(n_lat), windows[0]), take(np.arange(n_lon), windows[1])
     place = np.full(n_lat * n_lon, -1)
     place[(j[:, None] * n_lon + i).ravel()] = np.arange(len(j) * len(i))
-    cut = sparse.csr_array((matrix.data, place[matrix.indices], matrix.indptr), shape=(shape[0] * shape[1], len(j) * len(i)))
+    cut = sparse.csr_array(
+        (matrix.data, place[matrix.indices], matrix.indptr), shape=(shape[0] * shape[1], len(j) * len(i))
+    )
     return General(cut, (len(j), len(i)), shape)
 
 

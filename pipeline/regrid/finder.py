@@ -31,7 +31,10 @@ class EngineFinder(MetaPathFinder):
     """Finds `esmpy` and its submodules; stands last, so that an installed esmpy is found first."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         """The engine, for `esmpy` and what is under it."""
         if fullname != _NAME and not fullname.startswith(_NAME + "."):

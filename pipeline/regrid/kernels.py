@@ -56,9 +56,7 @@ def covered(weights: Weights) -> NDArray[np.float64]:
     return np.outer(weights.lat.sum(axis=1), weights.lon.sum(axis=1))
 
 
-def regrid_block(
-    values: NDArray, block: Block, dtype: np.dtype, with_fraction: bool = False
-) -> NDArray:
+def regrid_block(values: NDArray, block: Block, dtype: np.dtype, with_fraction: bool = False) -> NDArray:
     """Regrid one block of values, (..., n_lat_in, n_lon_in) -> (..., n_lat_out, n_lon_out).
 
     With m = 1 where a value v is there and 0 where it is NaN, and w the weights,
@@ -86,7 +84,7 @@ def regrid_block(
 
 
 def _one(field: NDArray[np.float64], block: Block, whole: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    valid = np.isfinite(field)
+    valid = ~np.isnan(field)
     fraction = whole
     if not valid.all():
         fraction = apply(block.weights, valid.astype(np.float64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, StoreError
 from pipeline.regrid.axes import Axes
 from pipeline.regrid.finder import engine
 from pipeline.store.ledger import digest
@@ -64,6 +65,7 @@ def weights_for(
     Raises
     ------
     InputError : unknown method, or a general matrix for too large a target.
+    StoreError : the kept weights are damaged.
     """
     if method not in METHODS:
         raise InputError(f"regridding method {method!r}", f"one of {', '.join(METHODS)}")
@@ -186,8 +188,8 @@ def _read(store: Store, name: str) -> Weights | None:
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
             return _unpack(arrays.__getitem__, set(arrays.files))
-    except (ValueError, KeyError, EOFError, OSError, Exception) as error:
-        raise InputError(
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise StoreError(
             f"the weights {store.address(name)} are damaged ({error})", remedy="remove the file, then run again"
         ) from error
 

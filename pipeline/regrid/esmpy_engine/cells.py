@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.regrid.esmpy_engine.sphere import Floats, Ints, to_xyz
 
@@ -47,9 +48,9 @@ def quads(lon: Floats, lat: Floats, wrap: bool = False) -> Cells:
     return Cells(flat_lon, flat_lat, to_xyz(flat_lon, flat_lat), corner)
 
 
-def degenerate(cells: Cells, tolerance: float = 1e-10) -> np.ndarray:
+def degenerate(cells: Cells, tolerance: float = 1e-10) -> NDArray[np.bool_]:
     """Which cells have no width: fewer than three distinct corners. A pole row's triangles are not degenerate."""
     xyz = cells.xyz[cells.corner]
     same = np.abs(xyz - np.roll(xyz, -1, axis=1)).max(axis=2) <= tolerance
     across = np.abs(xyz[:, :2] - xyz[:, 2:]).max(axis=2) <= tolerance
-    return (same.sum(axis=1) >= 2) | across.any(axis=1)
+    return np.asarray((same.sum(axis=1) >= 2) | across.any(axis=1))

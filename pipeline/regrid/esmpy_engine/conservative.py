@@ -91,7 +91,9 @@ def counter_clockwise(vertices: Floats) -> Floats:
     return np.where(clockwise[:, None, None], vertices[:, ::-1], vertices)
 
 
-def overlaps(source: Floats, source_box: tuple[Floats, Ints], target: Floats, target_box: tuple[Floats, Ints]) -> Triplets:
+def overlaps(
+    source: Floats, source_box: tuple[Floats, Ints], target: Floats, target_box: tuple[Floats, Ints]
+) -> Triplets:
     """Area of overlap, steradians, of every target polygon with every source quadrilateral that it meets.
 
     Parameters

@@ -119,10 +119,10 @@ def source_cells(source: Grid, options: Options) -> tuple[Cells, np.ndarray]:
         )
     cells = source.cells(StaggerLoc.CENTER)
     nodes = source.active(options.src_mask_values)
-    finite = np.isfinite(cells.xyz).all(axis=1)
-    usable = cells.take(finite[cells.corner].all(axis=1))
+    finite = ~np.isnan(cells.xyz.sum(axis=1))
+    usable = cells.take(np.flatnonzero(finite[cells.corner].sum(axis=1) == 4))
     usable = _without_degenerate(usable, options, "source")
-    return usable.take(nodes[usable.corner].all(axis=1)), nodes & finite
+    return usable.take(np.flatnonzero(nodes[usable.corner].sum(axis=1) == 4)), nodes & finite
 
 
 def _without_degenerate(cells: Cells, options: Options, which: str) -> Cells:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.regrid.esmpy_engine.bilinear import INSIDE
-from pipeline.regrid.esmpy_engine.sphere import Floats, Ints, boxes, box_pairs, cross, dot
+from pipeline.regrid.esmpy_engine.sphere import Floats, Ints, box_pairs, boxes, cross, dot
 from pipeline.regrid.esmpy_engine.weights import Triplets
 
 
-def pole_fan(row: Ints, node_lon: Floats, node_lat: Floats, node_xyz: Floats, target: tuple[Floats, Floats, Floats]) -> Triplets:
+def pole_fan(
+    row: Ints, node_lon: Floats, node_lat: Floats, node_xyz: Floats, target: tuple[Floats, Floats, Floats]
+) -> Triplets:
     """Weights of points between the outermost row of a periodic grid and the pole, the pole being the row's mean.
 
     ESMF closes each end of a periodic grid with triangles from the row to a pole point and gives that point the mean

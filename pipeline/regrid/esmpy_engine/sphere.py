@@ -11,9 +11,12 @@ Ints = NDArray[np.int64]
 
 
 def to_xyz(lon: Floats, lat: Floats) -> Floats:
-    """Unit vectors of points in degrees: (cos lat cos lon, cos lat sin lon, sin lat), shape (..., 3)."""
-    lam, phi = np.deg2rad(lon), np.deg2rad(lat)
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+    """Unit vectors of points in degrees: (sin t cos lon, sin t sin lon, cos t) with colatitude t, shape (..., 3).
+
+    The colatitude, not the latitude, because its rounding decides ties between equally near points as ESMF does.
+    """
+    lam, t = lon * (np.pi / 180.0), (90.0 - lat) * (np.pi / 180.0)
+    return np.stack([np.cos(lam) * np.sin(t), np.sin(lam) * np.sin(t), np.cos(t)], axis=-1)
 
 
 def cross(a: Floats, b: Floats) -> Floats:

@@ -37,4 +37,4 @@ class Triplets:
     def summed(self, n_col: int) -> Triplets:
         """One entry per pair, sorted by target, then source."""
         key, place = np.unique(self.row * n_col + self.col, return_inverse=True)
-        return Triplets(key // n_col, key % n_col, np.bincount(place, self.weight, minlength=len(key)))
+        return Triplets(key // n_col, key % n_col, np.bincount(place, self.weight, minlength=len(key)).astype(float))

@@ -36,7 +36,11 @@ class Grid:
         num_peri_dims: int | None = None,
     ) -> None:
         self.max_index = np.asarray(max_index, dtype=np.int32)
-        if self.max_index.shape != (2,) or coord_sys not in (None, CoordSys.SPH_DEG) or num_peri_dims not in (None, 0, 1):
+        if (
+            self.max_index.shape != (2,)
+            or coord_sys not in (None, CoordSys.SPH_DEG)
+            or num_peri_dims not in (None, 0, 1)
+        ):
             raise ValueError(
                 f"a grid of max_index {self.max_index}, coord_sys {coord_sys!r}, num_peri_dims {num_peri_dims}; "
                 "expected two dims in spherical degrees, at most x periodic"
@@ -73,9 +77,7 @@ class Grid:
             raise ValueError(f"the grid has no coordinates at {staggerloc!r}; call add_coords first")
         return array
 
-    def add_item(
-        self, item: GridItem, staggerloc: StaggerLoc = StaggerLoc.CENTER, from_file: bool = False
-    ) -> None:
+    def add_item(self, item: GridItem, staggerloc: StaggerLoc = StaggerLoc.CENTER, from_file: bool = False) -> None:
         """Make room for a mask, 1 everywhere."""
         if item != GridItem.MASK or staggerloc != StaggerLoc.CENTER or from_file:
             raise ValueError(f"grid item {item!r} at {staggerloc!r}; expected a mask at CENTER, filled by the caller")

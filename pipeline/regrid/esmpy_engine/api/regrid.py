@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
 from scipy import sparse
 
 from pipeline.regrid.esmpy_engine.api.constants import (
@@ -23,7 +24,7 @@ class Regrid:
     Parameters
     ----------
     srcfield, dstfield : fields on the two grids.
-    filename : not offered; save the weights with ``xesmf.Regridder.to_netcdf``.
+    filename : file to write the weights to as well (netCDF; `S`, `col` and `row` as xESMF reads them).
     regrid_method, norm_type, extrap_method, extrap_dist_exponent, extrap_num_src_pnts : how.
     unmapped_action : only IGNORE.
     ignore_degenerate : leave out cells without width instead of refusing them.
@@ -55,7 +56,7 @@ class Regrid:
     ) -> None:
         self.srcfield, self.dstfield = srcfield, dstfield
         self.regrid_method, self.unmapped_action = regrid_method, unmapped_action
-        self.finalized = False
+        self.finalized, self.factors = False, factors
         self._weights = compute(
             srcfield.grid,
             dstfield.grid,
@@ -68,9 +69,11 @@ class Regrid:
                 ignore_degenerate=bool(ignore_degenerate),
                 src_mask_values=src_mask_values,
                 dst_mask_values=dst_mask_values,
-                unsupported=_unsupported(filename, unmapped_action, vector_regrid),
+                unsupported=_unsupported(unmapped_action, vector_regrid),
             ),
         )
+        if filename is not None:
+            self._write(filename)
 
     def get_weights_dict(self, deep_copy: bool = False) -> dict[str, np.ndarray]:
         """Weights as ``row_dst``, ``col_src`` (int32, from 1, x fastest) and ``weights``."""
@@ -91,14 +94,17 @@ class Regrid:
         dstfield.data[...] = result.reshape(dstfield.data.shape, order="F")
         return dstfield
 
+    def _write(self, filename: str) -> None:
+        weights = self.get_weights_dict()
+        names = {"S": "weights", "col": "col_src", "row": "row_dst"}
+        xr.Dataset({short: ("n_s", weights[long]) for short, long in names.items()}).to_netcdf(filename)
+
     def destroy(self) -> None:
         """Mark as done; memory is Python's to free."""
         self.finalized = True
 
 
-def _unsupported(filename: str | None, unmapped: UnmappedAction, vector: bool) -> str | None:
-    if filename is not None:
-        return "writing a weight file while regridding (use xesmf.Regridder(...).to_netcdf())"
+def _unsupported(unmapped: UnmappedAction, vector: bool) -> str | None:
     if unmapped != UnmappedAction.IGNORE:
         return "unmapped_action=ERROR"
     return "vector_regrid=True" if vector else None
