@@ -22,29 +22,31 @@ class Mixture:
 
     Parameters
     ----------
-    lights, people, both : tonnes a year per unit of radiance (nW cm-2 sr-1), per person, and per unit of
-        sqrt(radiance x persons), each of a fine cell. Only their ratios matter inside a coarse cell.
+    lights, dim, people : weight of radiance L, of sqrt(10 L) (which dim places have more of), both nW cm-2 sr-1, and of
+        persons, of a fine cell. Only their ratios matter inside a coarse cell.
+    smooth : share that follows no proxy but a smooth field, so that no cell depends on one lit pixel.
+    tolerance : how many times its listed emission a known source is believed to emit before the rest of its cell
+        counts as somebody else's.
     placed_sigma, spread_sigma : sigma of ln(weight) of what is placed at a point source and of what is spread.
     """
 
     lights: float
+    dim: float
     people: float
-    both: float
+    smooth: float
+    tolerance: float
     placed_sigma: float
     spread_sigma: float
 
 
 MIXTURES: dict[str, Mixture] = {
-    "power": Mixture(lights=1.0, people=0.0, both=0.0, placed_sigma=0.2, spread_sigma=1.5),
-    "industry": Mixture(lights=1.0, people=0.0, both=0.3, placed_sigma=0.3, spread_sigma=1.2),
-    "transport": Mixture(lights=0.5, people=0.0, both=1.0, placed_sigma=0.3, spread_sigma=0.8),
-    "residential": Mixture(lights=0.0, people=1.0, both=0.3, placed_sigma=0.3, spread_sigma=0.7),
+    "power": Mixture(1.0, 0.0, 0.0, 0.05, 2.5, 0.2, 1.5),
+    "industry": Mixture(0.5, 0.5, 0.0, 0.05, 1.7, 0.3, 1.2),
+    "transport": Mixture(0.7, 0.3, 0.0, 0.05, 1.0, 0.3, 0.8),
+    "residential": Mixture(0.0, 0.0, 1.0, 0.02, 1.0, 0.3, 0.7),
 }
-"""Stated mixtures. Power outside known plants and industry follow lights, which show factories better than beds;
-transport follows lights and people together, since no road map is among the inputs and lit roads are what lights show;
-homes follow people. `fit_mixture` replaces them by what the 0.25 degree posterior says."""
-SMOOTH = 0.02
-"""Share of a cell's spread part that follows no proxy but a smooth field, so that no cell depends on one lit pixel."""
+"""Stated mixtures: factories and lit roads are what lights show, homes are where people live. Chosen among sums and
+products of powers of both proxies on simulated worlds of other seeds than those of the tests (docs/learning.md)."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,11 @@ def tile_weights(
     variance = np.zeros_like(share)
     for k, sector in enumerate(SECTORS):
         mixture = MIXTURES[sector]
+        proxy = _additive(mixture, radiance, people, land)
         smooth = smooth_density(year_total[k], coarse, tile, land)
-        spread = normalise(_additive(mixture, radiance, people, land), smooth, land)
+        spread = normalise(proxy, smooth, land, mixture.smooth)
         listed = np.where(land, grid_points(points, tonnes, grid, sector), 0.0).astype(np.float32)
-        placed = placed_share(block_sum(listed), year_total[k][tile.coarse])
+        placed = placed_share(block_sum(listed), year_total[k][tile.coarse], mixture.tolerance)
         share[k], variance[k] = _combine(listed, spread, placed, mixture)
     return TileWeights(share, variance, land)
 
@@ -155,30 +158,30 @@ def smooth_density(
 
 
 def normalise(
-    proxy: NDArray[np.floating], smooth: NDArray[np.floating], land: NDArray[np.bool_]
+    proxy: NDArray[np.floating], smooth: NDArray[np.floating], land: NDArray[np.bool_], part: float
 ) -> NDArray[np.float32]:
-    """Spread share of each fine cell: by the proxy, a small part by the smooth field, all of it where no proxy is."""
+    """Spread share of each fine cell: by the proxy, a `part` by the smooth field, all of it where no proxy is."""
     by_proxy, known = _shares(proxy)
     by_smooth, _ = _shares(smooth)
-    part = np.where(known, np.float32(SMOOTH), np.float32(1.0))
-    result = by_proxy * block_repeat(1 - part) + by_smooth * block_repeat(part)
+    of_smooth = np.where(known, np.float32(part), np.float32(1.0))
+    result = by_proxy * block_repeat(1 - of_smooth) + by_smooth * block_repeat(of_smooth)
     return np.where(land, result, np.float32(0.0))
 
 
-def placed_share(listed: NDArray[np.floating], emission: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of a coarse cell's sector emission that known point sources are taken to emit.
+def placed_share(listed: NDArray[np.floating], emission: NDArray[np.floating], tolerance: float) -> NDArray[np.float64]:
+    """Share of a coarse cell's sector emission that known point sources are taken to emit:  p = min(1, t P / E).
 
-    Listed tonnes P against the posterior E: what exceeds them is unlisted; where E stays below them, all is theirs,
-    since a plant that runs less is more likely than an unlisted one beside it:  p = min(1, P / E).
+    Against the posterior E stand P tonnes that capacities promise. A plant that runs more or less than promised is more
+    likely than an unlisted one beside it, up to a factor t; what lies beyond is unlisted.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(listed > 0, np.minimum(1.0, listed / np.maximum(emission, 1e-9)), 0.0)
+        return np.where(listed > 0, np.minimum(1.0, tolerance * listed / np.maximum(emission, 1e-9)), 0.0)
 
 
 def _additive(
     mixture: Mixture, radiance: NDArray[np.floating], people: NDArray[np.floating], land: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    field = mixture.lights * radiance + mixture.people * people + mixture.both * np.sqrt(radiance * people)
+    field = mixture.lights * radiance + mixture.dim * np.sqrt(10 * radiance) + mixture.people * people
     return np.where(land, field, 0.0).astype(np.float32)
 
 

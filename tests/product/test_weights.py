@@ -52,7 +52,7 @@ def test_dark_land_shares_smoothly(country, emission):
     level = np.repeat(np.linspace(1.0, 12.0, 12)[None], 8, axis=0)
     land = np.ones(country.fine.shape, bool)
     smooth = smooth_density(level, country.grid, country.tile, land)
-    share = normalise(np.zeros(land.shape), smooth, land)
+    share = normalise(np.zeros(land.shape), smooth, land, 0.05)
     field = share * block_repeat(level)
     inner = field[:, 25:-25]
     step = np.abs(np.diff(inner, axis=1))
@@ -84,10 +84,9 @@ def test_a_sliver_without_a_cell_centre_still_has_land(country):
     assert 0 < block.sum() < 60
 
 
-def test_placed_share_follows_the_posterior():
-    np.testing.assert_allclose(
-        placed_share(np.array([0.0, 50.0, 100.0, 300.0]), np.array([10.0, 100.0, 100.0, 100.0])), [0, 0.5, 1, 1]
-    )
+def test_a_plant_takes_its_cell_until_the_posterior_is_far_above_it():
+    listed, emission = np.array([0.0, 50.0, 100.0, 300.0]), np.array([10.0, 200.0, 150.0, 100.0])
+    np.testing.assert_allclose(placed_share(listed, emission, 2.0), [0, 0.5, 1, 1])
 
 
 def test_missing_proxies_count_as_dark(country, emission):
