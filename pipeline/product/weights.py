@@ -27,7 +27,7 @@ class Mixture:
     smooth : share that follows no proxy but a smooth field, so that no cell depends on one lit pixel.
     tolerance : how many times its listed emission a known source is believed to emit before the rest of its cell
         counts as somebody else's.
-    placed_sigma, spread_sigma : sigma of ln(weight) of what is placed at a point source and of what is spread.
+    sigma : of ln(weight) of what is placed at a point source, of what follows the proxies, of what is smooth.
     """
 
     lights: float
@@ -35,15 +35,14 @@ class Mixture:
     people: float
     smooth: float
     tolerance: float
-    placed_sigma: float
-    spread_sigma: float
+    sigma: tuple[float, float, float]
 
 
 MIXTURES: dict[str, Mixture] = {
-    "power": Mixture(1.0, 0.0, 0.0, 0.05, 2.5, 0.2, 1.5),
-    "industry": Mixture(0.5, 0.5, 0.0, 0.05, 1.7, 0.3, 1.2),
-    "transport": Mixture(0.7, 0.3, 0.0, 0.05, 1.0, 0.3, 0.8),
-    "residential": Mixture(0.0, 0.0, 1.0, 0.02, 1.0, 0.3, 0.7),
+    "power": Mixture(1.0, 0.0, 0.0, smooth=0.05, tolerance=2.5, sigma=(0.2, 1.5, 1.5)),
+    "industry": Mixture(0.5, 0.5, 0.0, smooth=0.05, tolerance=1.7, sigma=(0.3, 1.3, 1.5)),
+    "transport": Mixture(0.7, 0.3, 0.0, smooth=0.1, tolerance=1.0, sigma=(0.3, 0.9, 1.5)),
+    "residential": Mixture(0.0, 0.0, 1.0, smooth=0.02, tolerance=1.0, sigma=(0.3, 0.7, 1.5)),
 }
 """Stated mixtures: factories and lit roads are what lights show, homes are where people live. Chosen among sums and
 products of powers of both proxies on simulated worlds of other seeds than those of the tests (docs/learning.md)."""
@@ -101,7 +100,7 @@ def tile_weights(
         mixture = MIXTURES[sector]
         proxy = _additive(mixture, radiance, people, land)
         smooth = smooth_density(year_total[k], coarse, tile, land)
-        spread = normalise(proxy, smooth, land, mixture.smooth)
+        spread = spread_shares(proxy, smooth, land, mixture.smooth)
         listed = np.where(land, grid_points(points, tonnes, grid, sector), 0.0).astype(np.float32)
         placed = placed_share(block_sum(listed), year_total[k][tile.coarse], mixture.tolerance)
         share[k], variance[k] = _combine(listed, spread, placed, mixture)
@@ -157,15 +156,19 @@ def smooth_density(
     return np.where(land, np.maximum(field, np.float32(1e-3)), np.float32(0.0))
 
 
-def normalise(
+def spread_shares(
     proxy: NDArray[np.floating], smooth: NDArray[np.floating], land: NDArray[np.bool_], part: float
-) -> NDArray[np.float32]:
-    """Spread share of each fine cell: by the proxy, a `part` by the smooth field, all of it where no proxy is."""
-    by_proxy, known = _shares(proxy)
-    by_smooth, _ = _shares(smooth)
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Spread share of each fine cell in two parts, which sum to 1 over a coarse cell.
+
+    Returns
+    -------
+    What follows the proxy, and what follows the smooth field: a `part`, or everything where there is no proxy.
+    """
+    by_proxy, known = _shares(np.where(land, proxy, 0.0))
+    by_smooth, _ = _shares(np.where(land, smooth, 0.0))
     of_smooth = np.where(known, np.float32(part), np.float32(1.0))
-    result = by_proxy * block_repeat(1 - of_smooth) + by_smooth * block_repeat(of_smooth)
-    return np.where(land, result, np.float32(0.0))
+    return by_proxy * block_repeat(1 - of_smooth), by_smooth * block_repeat(of_smooth)
 
 
 def placed_share(listed: NDArray[np.floating], emission: NDArray[np.floating], tolerance: float) -> NDArray[np.float64]:
@@ -186,15 +189,18 @@ def _additive(
 
 
 def _combine(
-    listed: NDArray[np.float32], spread: NDArray[np.float32], placed: NDArray[np.float64], mixture: Mixture
+    listed: NDArray[np.float32],
+    spread: tuple[NDArray[np.float32], NDArray[np.float32]],
+    placed: NDArray[np.float64],
+    mixture: Mixture,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     at_points, _ = _shares(listed)
     p = block_repeat(placed.astype(np.float32))
-    here, rest = p * at_points, (1 - p) * spread
-    share = here + rest
-    spread_of = here**2 * np.expm1(mixture.placed_sigma**2) + rest**2 * np.expm1(mixture.spread_sigma**2)
-    relative = np.divide(spread_of, share**2, out=np.zeros_like(share), where=share > 0)
-    return share, relative.astype(np.float32)
+    share, variance = np.zeros_like(listed), np.zeros_like(listed)
+    for part, sigma in zip((p * at_points, (1 - p) * spread[0], (1 - p) * spread[1]), mixture.sigma, strict=True):
+        share += part
+        variance += part**2 * np.float32(np.expm1(sigma**2))
+    return share, np.divide(variance, share**2, out=np.zeros_like(share), where=share > 0)
 
 
 def _shares(field: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

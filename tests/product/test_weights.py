@@ -4,7 +4,7 @@ import pytest
 from pipeline.core.chunks import Tile
 from pipeline.core.grid import block_repeat, block_sum
 from pipeline.core.schema import SECTORS
-from pipeline.product.weights import fine_grid, land_mask, normalise, placed_share, smooth_density, tile_weights
+from pipeline.product.weights import fine_grid, land_mask, placed_share, smooth_density, spread_shares, tile_weights
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_dark_land_shares_smoothly(country, emission):
     level = np.repeat(np.linspace(1.0, 12.0, 12)[None], 8, axis=0)
     land = np.ones(country.fine.shape, bool)
     smooth = smooth_density(level, country.grid, country.tile, land)
-    share = normalise(np.zeros(land.shape), smooth, land, 0.05)
+    share = sum(spread_shares(np.zeros(land.shape), smooth, land, 0.05))
     field = share * block_repeat(level)
     inner = field[:, 25:-25]
     step = np.abs(np.diff(inner, axis=1))
