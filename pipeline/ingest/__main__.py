@@ -61,15 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.dry_run:
             return _dry_run(args, options)
         store.claim(default=False, version=__version__)
-        request = Request(
-            args.product,
-            tuple(args.urls),
-            store,
-            frozenset(_years(args.year)),
-            _rules(args.rule),
-            _paths(args),
-            options,
-        )
+        years = frozenset(_years(args.year))
+        request = Request(args.product, tuple(args.urls), store, years, _rules(args.rule), _paths(args, years), options)
         return _finish(_run(request, args), args.json)
     except CarbonCubeError as error:
         sys.stderr.write(f"{error}\n")
@@ -86,8 +79,9 @@ def _run(request: Request, args: argparse.Namespace) -> Summary:
         return run(request, client_map(client))
 
 
-def _paths(args: argparse.Namespace) -> dict[str, str]:
+def _paths(args: argparse.Namespace, years: frozenset[int]) -> dict[str, str]:
     named = {"regions": args.regions, "provincial_totals": args.provincial_totals}
+    named |= {"years": ",".join(map(str, sorted(years))), "anonymous": "yes" if args.anonymous else ""}
     return {name: path for name, path in named.items() if path}
 
 

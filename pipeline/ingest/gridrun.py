@@ -187,6 +187,9 @@ class _Plan:
             return
         years = self.books.request.years
         left = sum(1 for t in c.times if years and int(t[:4]) not in years)
+        if c.open_ended:
+            self.books.record(source.granule, Outcome(SKIPPED, reason=f"{len(c.times)} times used; it holds more"))
+            return
         if left:
             # The other years of the file may be asked for later: it stays open in the ledger.
             reason = f"{left} of {len(c.times)} times are of years that were not asked for; the others are used"

@@ -30,6 +30,7 @@ class Contents:
     rank : 0 for final data, higher for preliminary ones that give way.
     inner : for each extra dimension of the cube (sector), the labels it has, as indexes; empty is all.
     parts : what of the world it is, where files are added up: no two may be the same.
+    open_ended : whether the source holds more than was asked for, so that the ledger must not call it done.
     attrs : for the cube: source, what was assumed.
     """
 
@@ -40,6 +41,7 @@ class Contents:
     rank: int = 0
     inner: tuple[int, ...] = ()
     parts: tuple[str, ...] = ()
+    open_ended: bool = False
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def to_facts(self) -> dict[str, Any]:
@@ -55,7 +57,7 @@ class Contents:
         """Back from the ledger."""
         lat, lon = Axis.from_json(facts["lat"]), Axis.from_json(facts["lon"])
         times, variables, inner, parts = (tuple(facts[n]) for n in ("times", "variables", "inner", "parts"))
-        return cls(times, variables, lat, lon, int(facts["rank"]), inner, parts, facts["attrs"])
+        return cls(times, variables, lat, lon, int(facts["rank"]), inner, parts, attrs=facts["attrs"])
 
 
 class OpenGrid(Protocol):

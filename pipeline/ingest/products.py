@@ -11,12 +11,15 @@ import pandas as pd
 from pipeline.core.errors import InputError, UsageError
 from pipeline.core.regions import Regions
 from pipeline.ingest import regions, statistics
+from pipeline.ingest.arco import ArcoReader
 from pipeline.ingest.columns import ColumnReader
 from pipeline.ingest.documents import DocumentReader
+from pipeline.ingest.era5 import Reanalysis
 from pipeline.ingest.gosat import AcosReader
 from pipeline.ingest.grids import GridReader
 from pipeline.ingest.oco import LiteReader
 from pipeline.ingest.omi import OmiReader
+from pipeline.ingest.pbl import PblReader
 from pipeline.ingest.plants import Plants
 from pipeline.ingest.population import GpwDensity, read_totals
 from pipeline.ingest.tropomi import HarpReader, SwathReader
@@ -24,6 +27,8 @@ from pipeline.ingest.viirs import ViirsLike, ViirsVnl
 from pipeline.store.location import Store
 
 _TIFF = ("*.tif", "*.tiff")
+ERA5_PATH = "inputs/era5.zarr"
+_GRIDDED = ("*.nc", "*.nc4", "*.grib", "*.grb", "*.grib2", "*.grb2")
 _NETCDF = ("*.nc", "*.nc4", "*.h5", "*.hdf5", "*.he5")
 
 
@@ -66,6 +71,11 @@ def _gpw(store: Store, paths: Mapping[str, str]) -> GpwDensity:
     return GpwDensity(known, read_totals(pd.read_csv(pd.io.common.BytesIO(raw)), statistics.POPULATION_PATH))
 
 
+def _arco(store: Store, paths: Mapping[str, str]) -> ArcoReader:  # noqa: ARG001
+    years = tuple(int(y) for y in paths.get("years", "").split(",") if y)
+    return ArcoReader(years, anonymous=bool(paths.get("anonymous")))
+
+
 def _needed(store: Store, path: str, product: str) -> bytes:
     try:
         return store.read_bytes(path)
@@ -88,6 +98,14 @@ PRODUCTS: Mapping[str, Product] = {
         Product("tropomi_no2", _plain(SwathReader()), _NETCDF, "TROPOMI NO2 level 2 swaths"),
         Product("tropomi_no2_l3", _plain(HarpReader()), _NETCDF, "TROPOMI NO2 gridded by HARP"),
         Product("omi_no2", _plain(OmiReader()), (*_NETCDF, "*.csv"), "OMI NO2 daily grids (OMNO2d)"),
+        Product(
+            "era5", _plain(Reanalysis(ERA5_PATH, "ERA5 (Copernicus)")), _GRIDDED, "ERA5 from the CDS, netCDF or GRIB"
+        ),
+        Product("arco_era5", _arco, (), "ERA5 from the ARCO Zarr in the cloud; needs --year"),
+        Product(
+            "ncep", _plain(Reanalysis("inputs/era5_ncep.zarr", "NCEP reanalysis")), _GRIDDED, "NCEP reanalysis, GRIB"
+        ),
+        Product("pbl", _plain(PblReader()), _NETCDF, "merged boundary-layer height, China (netCDF a day)"),
         Product("viirs_like", _plain(ViirsLike()), _TIFF, "NPP-VIIRS-like yearly nightlights (8-bit GeoTIFF)"),
         Product("viirs_vnl", _plain(ViirsVnl()), _TIFF, "EOG VIIRS nightlights, annual or monthly (GeoTIFF)"),
         Product("gpw", _gpw, _NETCDF, "GPW density (netCDF), scaled to provincial totals"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import re
 import tempfile
 import time
 import zipfile
@@ -24,6 +25,8 @@ MAX_EXPANDED = 64 * 2**30
 MAX_RATIO = 500
 """Expanded over packed size of an archive; deflate cannot exceed about 1000 and real data stay below 100."""
 MAX_MEMBERS = 100_000
+ZARR = re.compile(r"\.zarr(-v[23])?/?$")
+"""A Zarr store is one thing to read, not a folder of files."""
 _BLOCK = 8 * 2**20
 _TRIES = 5
 
@@ -39,7 +42,8 @@ class Listing:
 def list_granules(urls: Sequence[str], patterns: Sequence[str], options: Mapping[str, Any] | None = None) -> Listing:
     """Files behind addresses: a file, a folder (searched whole), a glob or a zip archive; sorted by address.
 
-    A file that is named itself is always taken; in folders, globs and archives only names that match `patterns` are.
+    A Zarr store (an address that ends in ``.zarr``) is one granule. A file that is named itself is
+    always taken; in folders, globs and archives only names that match `patterns` are.
 
     Raises
     ------
@@ -52,7 +56,10 @@ def list_granules(urls: Sequence[str], patterns: Sequence[str], options: Mapping
         taken = list(_expand(check_url(url), options or {}))
         if not taken:
             raise InputError(f"nothing at {url}", "a file, a folder, a glob or a zip archive", "check --from")
-        named = len(taken) == 1 and not taken[0].member and taken[0].url.rstrip("/").endswith(url.split("://")[-1])
+        zarr = len(taken) == 1 and taken[0].tag == "zarr"
+        named = zarr or (
+            len(taken) == 1 and not taken[0].member and taken[0].url.rstrip("/").endswith(url.split("://")[-1])
+        )
         for granule in taken:
             if named or any(fnmatch.fnmatchcase(granule.name.lower(), p.lower()) for p in patterns):
                 found[granule.address] = granule
@@ -62,6 +69,9 @@ def list_granules(urls: Sequence[str], patterns: Sequence[str], options: Mapping
 
 
 def _expand(url: str, options: Mapping[str, Any]) -> Iterator[Granule]:
+    if ZARR.search(url):
+        yield Granule(url.rstrip("/"), 0, "zarr")
+        return
     fs, path = fsspec.core.url_to_fs(url, **_fresh(url, options))
     try:
         if any(c in path for c in "*[") and not fs.exists(path):
@@ -142,6 +152,9 @@ def local_file(granule: Granule, options: Mapping[str, Any] | None = None) -> It
     InputError : the file cannot be fetched whole.
     """
     options = options or {}
+    if granule.tag == "zarr":
+        yield granule.url
+        return
     fs, path = fsspec.core.url_to_fs(check_url(granule.url), **_fresh(granule.url, options))
     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
     if local and not granule.member and not granule.name.lower().endswith(".zip"):
