@@ -117,6 +117,23 @@ class Books:
         """What every cube says of its making."""
         return {"product": self.request.product, "quality_rules": json.dumps(self.rules, sort_keys=True)}
 
+    def check_product(self, path: str) -> None:
+        """Refuse to replace a cube that another product made.
+
+        Raises
+        ------
+        InputError : there is one.
+        """
+        if not path.endswith(".zarr") or not self.request.store.exists(path, "zarr.json"):
+            return
+        held = open_cube(self.request.store, path, chunks=None).attrs.get("product")
+        if held != self.request.product:
+            raise InputError(
+                f"{path} was made by {held!r}, this is {self.request.product!r}",
+                "one product in a cube",
+                "remove the cube, or use another store",
+            )
+
     def check_rules(self, path: str) -> None:
         """Refuse to put files read under other rules into a cube.
 

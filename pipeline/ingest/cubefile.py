@@ -13,6 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
+from pipeline.core.labels import label_coord
 from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.ingest.axes import Axis
 from pipeline.store.cubes import ArraySpec, add_arrays, create_template, write_region, zarr_store
@@ -186,7 +187,7 @@ class CubeFile:
         coords = xr.Dataset(
             coords={
                 "time": ("time", times, {"standard_name": "time"}),
-                **{name: (name, np.array(labels)) for name, labels in self.dims.items()},
+                **{name: label_coord(name, names) for name, names in self.dims.items()},
                 "lat": ("lat", lat, {"units": "degrees_north", "standard_name": "latitude"}),
                 "lon": ("lon", lon, {"units": "degrees_east", "standard_name": "longitude"}),
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,8 +57,14 @@ def outcome_of(document: Document) -> Outcome:
     return Outcome(USED, check_counts(document.counts), facts={"target": document.path})
 
 
-def write_documents(store: Store, parts: Sequence[tuple[Granule, Document]]) -> list[str]:
+def write_documents(
+    store: Store, parts: Sequence[tuple[Granule, Document]], check: Callable[[str], None] | None = None
+) -> list[str]:
     """Write documents, joining tables that go to the same place, in order of their files' addresses.
+
+    Parameters
+    ----------
+    check : raises where a path must not be written.
 
     Returns
     -------
@@ -72,6 +78,8 @@ def write_documents(store: Store, parts: Sequence[tuple[Granule, Document]]) -> 
     for granule, document in sorted(parts, key=lambda part: part[0].address):
         by_path.setdefault(document.path, []).append((granule, document))
     for path, group in by_path.items():
+        if check:
+            check(path)
         _write(store, path, _joined(path, group), group[0][1].attrs)
     return sorted(by_path)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from pipeline.core.errors import InputError
+from pipeline.core.errors import CarbonCubeError, InputError
 from pipeline.ingest.contract import Rejected
 
 _ENGINES = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4"}
@@ -21,18 +21,21 @@ def magic(path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def open_netcdf(path: str, decode_times: bool = True) -> Iterator[xr.Dataset]:
-    """A netCDF file as a lazily indexed Dataset without Dask.
+def open_netcdf(path: str, decode_times: bool = True, group: str | None = None) -> Iterator[xr.Dataset]:
+    """A netCDF file (or one group of it) as a lazily indexed Dataset without Dask.
 
     Raises
     ------
     InputError : not netCDF, truncated or damaged.
     """
     engine = _ENGINES.get(magic(path))
+    if group is not None and engine != "h5netcdf":
+        raise Rejected(f"a netCDF-3 file, which cannot hold the group {group!r}")
     if engine is None:
         raise InputError(f"the file begins with {magic(path)!r}", "netCDF (CDF or HDF5)", "fetch the file again")
     with explained():
-        ds = xr.open_dataset(path, engine=engine, decode_times=decode_times, cache=False)  # type: ignore[arg-type]
+        options = {} if group is None else {"group": group}
+        ds = xr.open_dataset(path, engine=engine, decode_times=decode_times, cache=False, **options)  # type: ignore[arg-type]
     try:
         with explained():
             yield ds
@@ -45,7 +48,7 @@ def explained() -> Iterator[None]:
     """Turn what libraries raise on damaged files into one kind of error."""
     try:
         yield
-    except (Rejected, InputError):
+    except (Rejected, CarbonCubeError):
         raise
     except Exception as error:
         raise InputError(

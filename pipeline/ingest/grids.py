@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.errors import CarbonCubeError
+from pipeline.core.errors import CarbonCubeError, InputError
 from pipeline.ingest.axes import Axis
 from pipeline.ingest.contract import Granule, Rejected, Rules
 from pipeline.ingest.cubefile import CubeFile
@@ -125,12 +125,12 @@ class Slot:
     held: Mapping[int, int] = field(default_factory=dict)
 
 
-class ShareError(Exception):
+class ShareError(InputError):
     """A file that cannot be read after all: which, and why."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key, self.reason = key, reason
-        super().__init__(key, reason)
+        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,8 @@ def fill(
 def _blamed(share: Share) -> Iterator[None]:
     try:
         yield
+    except ShareError:
+        raise
     except Rejected as verdict:
         raise ShareError(share.key, verdict.reason) from verdict
     except Exception as error:

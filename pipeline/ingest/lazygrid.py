@@ -111,10 +111,12 @@ class LazyGrid:
         ------
         InputError : values that no such field can have: a fill value nobody declared, or another unit than stated.
         """
-        block = time // self.fields_at_once
+        # What has no axis of time is held for all times.
+        place = time if any(self.time_dim in part.dims for part in self.arrays[variable]) else 0
+        block = place // self.fields_at_once
         if variable not in self._held or self._held[variable][0] != block:
             self._held[variable] = (block, self._load(variable, block * self.fields_at_once))
-        values = self._held[variable][1][time % self.fields_at_once]
+        values = self._held[variable][1][place % self.fields_at_once]
         if self.scale is not None:
             values = values * self.scale(time)
         q = self.quantities[variable]

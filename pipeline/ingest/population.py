@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.core.regions import Regions
+from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.core.units import EARTH_RADIUS
 from pipeline.ingest.axes import Axis
 from pipeline.ingest.contract import Rejected, Rules
@@ -60,7 +61,8 @@ class GpwDensity:
         attrs = {
             "source": "GPWv4 r11 population density 2020, scaled to provincial totals (statistical yearbook)",
             "license": "CC BY 4.0",
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
+            "product": "gpw",
             "assumed": "density sampled at cell centres, held for the cell; the pattern of 2020 for all years; "
             f"before scaling the cells hold {persons.sum() / 1e6:.1f} million persons",
             "unscaled_regions": ", ".join(sorted(unscaled)) or "none",

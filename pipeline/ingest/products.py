@@ -12,11 +12,15 @@ from pipeline.core.errors import InputError, UsageError
 from pipeline.core.regions import Regions
 from pipeline.ingest import regions, statistics
 from pipeline.ingest.arco import ArcoReader
+from pipeline.ingest.blackmarble import BlackMarble
 from pipeline.ingest.columns import ColumnReader
+from pipeline.ingest.counts import CountRaster
 from pipeline.ingest.documents import DocumentReader
 from pipeline.ingest.era5 import Reanalysis
 from pipeline.ingest.gosat import AcosReader
 from pipeline.ingest.grids import GridReader
+from pipeline.ingest.inventories import Inventory, Odiac, TropessNox, ceds, edgar, graced, gridfed
+from pipeline.ingest.meic import MeicReader
 from pipeline.ingest.oco import LiteReader
 from pipeline.ingest.omi import OmiReader
 from pipeline.ingest.pbl import PblReader
@@ -108,6 +112,19 @@ PRODUCTS: Mapping[str, Product] = {
         Product("pbl", _plain(PblReader()), _NETCDF, "merged boundary-layer height, China (netCDF a day)"),
         Product("viirs_like", _plain(ViirsLike()), _TIFF, "NPP-VIIRS-like yearly nightlights (8-bit GeoTIFF)"),
         Product("viirs_vnl", _plain(ViirsVnl()), _TIFF, "EOG VIIRS nightlights, annual or monthly (GeoTIFF)"),
+        Product("black_marble", _plain(BlackMarble()), _NETCDF, "Black Marble VNP46A3 / VNP46A4 tiles (HDF5)"),
+        *(
+            Product(name, _plain(CountRaster(name)), _TIFF, f"{about} population counts (GeoTIFF)")
+            for name, about in (("worldpop", "WorldPop"), ("landscan", "LandScan"), ("ghs_pop", "GHS-POP"))
+        ),
+        Product("gpw_count", _plain(CountRaster("gpw")), _TIFF, "GPW population counts (GeoTIFF)"),
+        Product("meic", _plain(MeicReader()), ("*.asc", "*.nc"), "MEIC grid, a file a month, sector and species"),
+        Product("edgar", _plain(Inventory("edgar", edgar)), ("*.nc",), "EDGAR CO2, totals or sectors (netCDF)"),
+        Product("odiac", _plain(Odiac()), _TIFF, "ODIAC 1 km, tonnes of carbon a month (GeoTIFF)"),
+        Product("graced", _plain(Inventory("graced", graced)), ("*.nc",), "GRACED, kg of carbon an hour (netCDF)"),
+        Product("gridfed", _plain(Inventory("gridfed", gridfed, "CO2")), ("*.nc",), "GCP-GridFED (netCDF)"),
+        Product("ceds", _plain(Inventory("ceds", ceds)), ("*.nc",), "CEDS for input4MIPs, CO2 (netCDF)"),
+        Product("tropess", _plain(TropessNox()), ("*.nc",), "TROPESS anthropogenic NOx (netCDF)"),
         Product("gpw", _gpw, _NETCDF, "GPW density (netCDF), scaled to provincial totals"),
         Product("gem_coal", _plants("gem_coal", _GEM), ("*coal*.xlsx",), "GEM Global Coal Plant Tracker"),
         Product("gem_gas", _plants("gem_gas", _GEM), ("*gas*.xlsx",), "GEM Global Oil and Gas Plant Tracker"),

@@ -20,6 +20,11 @@ from pipeline.ingest.axes import BOX, Axis
 from pipeline.ingest.contract import Rejected
 from pipeline.ingest.grids import Contents
 
+CELLS_AT_ONCE = 2**23
+"""Raw cells read at a time: about 100 MB with what is made of them."""
+UNDECLARED = 1e30
+"""Beyond this a number is a fill value whether the file says so or not."""
+
 
 @contextlib.contextmanager
 def opened_raster(path: str) -> Iterator[rasterio.DatasetReader]:
@@ -79,9 +84,19 @@ class RasterWindow:
         ------
         InputError : values no such field can have.
         """
+        width = (self.cols.stop - self.cols.start) * self.block
+        strip = max(1, CELLS_AT_ONCE // max(width, 1))
+        parts = [
+            self._strip(variable, slice(top, min(top + strip, rows.stop)))
+            for top in range(rows.start, rows.stop, strip)
+        ]
+        return np.concatenate(parts)
+
+    def _strip(self, variable: str, rows: slice) -> NDArray[np.float32]:
         south = self.rows.start + rows.start * self.block
         north = self.rows.start + rows.stop * self.block
-        window = Window(self.cols.start, self.dataset.height - north, self.cols.stop - self.cols.start, north - south)  # type: ignore[call-arg]
+        size = (self.cols.stop - self.cols.start, north - south)
+        window = Window(self.cols.start, self.dataset.height - north, *size)  # type: ignore[call-arg]
         raw = self.dataset.read(1, window=window)[::-1]
         # float32 holds 8- and 16-bit numbers exactly and halves the memory of a block.
         values = raw.astype(np.float32 if raw.dtype.itemsize <= 2 else np.float64)
@@ -95,9 +110,17 @@ class RasterWindow:
         return self._summed(values).astype(np.float32)
 
     def _gone(self, raw: NDArray) -> NDArray[np.bool_]:
-        gone = ~np.isfinite(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
+        if raw.dtype.kind == "f":
+            gone = ~(np.abs(raw) < UNDECLARED)
+            for value in self.missing:
+                gone |= raw == raw.dtype.type(value)
+            return gone
+        limits = np.iinfo(raw.dtype)
+        # Signed integers keep their lowest numbers for what is missing.
+        gone = raw <= limits.min + 1 if limits.min < 0 else np.zeros(raw.shape, bool)
         for value in self.missing:
-            gone |= raw == np.asarray(value).astype(raw.dtype, casting="unsafe") if np.isfinite(value) else False
+            if limits.min <= value <= limits.max and value == int(value):
+                gone |= raw == int(value)
         return gone
 
     def _summed(self, values: NDArray) -> NDArray:
@@ -119,6 +142,10 @@ def region_window(
     Rejected : the raster lies elsewhere.
     """
     lat, lon = raster_axes(dataset)
+    if not (lat.centres[0] > -91 and lat.centres[-1] < 91 and dataset.height > 1 and dataset.width > 1):
+        raise Rejected(
+            f"a raster of {dataset.height} x {dataset.width} cells over latitudes {tuple(dataset.bounds)[1::2]}"
+        )
     rows, cols = lat.window(box[1], box[3]), lon.window(box[0], box[2])
     if rows.stop - rows.start < 2 or cols.stop - cols.start < 2:
         west, south, east, north = dataset.bounds

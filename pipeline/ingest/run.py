@@ -47,7 +47,7 @@ def run_documents(books: Books, reader: Any, granules: Sequence[Granule], map_fu
             parts.append((granule, result))
         else:
             books.record(granule, result)
-    books.summary.written = write_documents(books.request.store, parts)
+    books.summary.written = write_documents(books.request.store, parts, books.check_product)
     for granule, document in parts:
         books.record(granule, outcome_of(document))
 
