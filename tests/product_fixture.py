@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pytest
 import shapely
 import xarray as xr
 
@@ -46,6 +47,13 @@ def box_regions(grid: Grid, names: Sequence[str] = ("Beijing", "Tianjin", "Hebei
     known = {p.name: p for p in PROVINCES}
     chosen = [known[n] for n in names]
     return Regions(tuple(p.code for p in chosen), tuple(names), tuple(p.group for p in chosen), tuple(boxes))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
+    """A store with one small made-up version and its truth; read it, do not change it."""
+    store = Store(str(tmp_path_factory.mktemp("made")))
+    return store, write_product(store)
 
 
 def write_product(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from pipeline.store.location import Store
 from pipeline.store.publish import point_to
+from tests.product_fixture import write_product
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -40,11 +40,9 @@ def test_outputs_are_stripped(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_it_runs(path: Path, made, tmp_path: Path) -> None:
-    source, version = made
-    shutil.copytree(source.root, tmp_path / "store")
+def test_it_runs(path: Path, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
-    point_to(store, version, [2022])
+    point_to(store, write_product(store), [2022])
     script = tmp_path / "cells.py"
     script.write_text(SHOW + "\n".join(f"show({''.join(cell['source'])!r})" for cell in code_cells(path)))
     told = subprocess.run(

@@ -22,12 +22,18 @@ def draw_series(
     """Monthly totals with their 90 % band, the prior and (where known) the truth; t in, Mt shown."""
     x = months.astype("datetime64[D]")
     mean, low, high = (v / MEGATONNE for v in total)
-    ax.fill_between(x, low, high, color=POSTERIOR, alpha=0.22, linewidth=0, label="90 % range")
+    # A line across months that were not made would show what nobody computed.
+    joined = bool(np.all(np.diff(months.astype("datetime64[M]")).astype(int) == 1))
+    if joined:
+        ax.fill_between(x, low, high, color=POSTERIOR, alpha=0.22, linewidth=0, label="90 % range")
+    else:
+        ax.vlines(x, low, high, color=POSTERIOR, alpha=0.35, linewidth=7, label="90 % range")
+    dashes = (0, (4, 2)) if joined else "none"
     if prior is not None:
-        ax.plot(x, prior / MEGATONNE, color=PRIOR, linestyle=(0, (4, 2)), linewidth=1.6, label="prior")
+        ax.plot(x, prior / MEGATONNE, "_", color=PRIOR, ls=dashes, lw=1.6, ms=0 if joined else 12, label="prior")
     if truth is not None:
-        ax.plot(x, truth / MEGATONNE, color=TRUTH, marker="o", markersize=4, linewidth=1.2, label="truth")
-    ax.plot(x, mean, color=POSTERIOR, linewidth=2.4, marker="o", markersize=3.5, label="posterior mean")
+        ax.plot(x, truth / MEGATONNE, "o", color=TRUTH, ls="-" if joined else "none", lw=1.2, ms=4, label="truth")
+    ax.plot(x, mean, "o", color=POSTERIOR, ls="-" if joined else "none", lw=2.4, ms=3.5, label="posterior mean")
     ax.set_ylabel("Mt CO₂ per month")
     ax.grid(visible=False, axis="x")
     locator = MonthLocator() if x.size <= 14 else YearLocator() if x.size > 40 else MonthLocator(bymonth=(1, 4, 7, 10))

@@ -92,8 +92,10 @@ def _scatter(prior: NDArray, posterior: NDArray, truth: NDArray) -> str:
     with styled():
         fig = figure(8.4, 4.2)
         left, right = fig.subplots(1, 2, sharex=True, sharey=True)
-        charts.draw_scatter(left, prior.ravel(), truth.ravel(), LOG_FLOOR / 10, "prior")
-        charts.draw_scatter(right, posterior.ravel(), truth.ravel(), LOG_FLOOR / 10, "posterior")
+        positive = truth[truth > 0]
+        floor = max(10.0, 10 ** np.floor(np.log10(np.quantile(positive, 0.02)))) if positive.size else LOG_FLOOR
+        charts.draw_scatter(left, prior.ravel(), truth.ravel(), floor, "prior")
+        charts.draw_scatter(right, posterior.ravel(), truth.ravel(), floor, "posterior")
         left.set_title("Before the satellites")
         right.set_title("After")
         return to_svg(fig, "scatter")
@@ -108,7 +110,11 @@ def learning(product: Product) -> str:
         "Skill of the regional models: blocks are whole areas of at least 2 degrees that a model never saw, the honest "
         "figure; random leaves single cells out and is too good, shown so that its optimism can be seen."
     )
-    return html.section("learning", "Learning", lead, html.panel(_table(rows, first="name")))
+    keys = [k for k in dict.fromkeys(key for row in rows for key in row) if k != "name"]
+    table = html.table(
+        ["", *(str(row["name"]) for row in rows)], [[_label(k), *(_short(row.get(k)) for row in rows)] for k in keys]
+    )
+    return html.section("learning", "Learning", lead, html.panel(table))
 
 
 def diagnostics(product: Product) -> str:
@@ -167,16 +173,24 @@ _SHOWN_ELSEWHERE = frozenset(
 )
 
 
-_NAMES = {"chi2": "χ² per observation", "dofs": "DOFS", "n_obs": "observations", "n_dropped": "dropped"}
+_NAMES = {
+    "chi2": "χ² per observation",
+    "dofs": "DOFS",
+    "n_obs": "observations",
+    "n_dropped": "dropped",
+    "lifetime": "lifetime, h",
+}
 
 
 def _table(rows: Sequence[Mapping[str, Any]], first: str) -> str:
     """Objects as a table: a column for each key that holds plain values anywhere, `first` in front."""
     keys = list(dict.fromkeys(key for row in rows for key in row if _plain(row[key])))
     keys.sort(key=lambda k: k != first)
-    return html.table(
-        [_NAMES.get(k, k.replace("_", " ")) for k in keys], [[_short(row.get(k)) for k in keys] for row in rows]
-    )
+    return html.table([_label(k) for k in keys], [[_short(row.get(k)) for k in keys] for row in rows])
+
+
+def _label(key: str) -> str:
+    return _NAMES.get(key, key.replace("r2_log_", "R² of logarithms, ").replace("r2_", "R², ").replace("_", " "))
 
 
 def _inputs(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -213,7 +227,7 @@ def _short(value: Any) -> str:
     if isinstance(value, (list, tuple)) and all(_plain(v) for v in value):
         return ", ".join(map(_short, value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_short(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {_short(v)}" for k, v in value.items())
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -17,6 +17,8 @@ from pipeline.report.style import INFORMATION_COLORS, INK, figure, styled, to_sv
 
 KM2 = 1e6
 """m2."""
+_SMALL = 4.3
+"""Inches of a map that shares its row with others."""
 
 
 def amount(tonnes: float) -> str:
@@ -51,14 +53,17 @@ def emission_map(product: Product) -> str:
     return _map(product, field, layer, ("emission", "CO₂ emission", caption, f"Map of CO2 emission of {where}"), 7.8)
 
 
-def _map(product: Product, field: NDArray, layer: Layer, words: tuple[str, str, str, str], width: float = 4.3) -> str:
+def _map(
+    product: Product, field: NDArray, layer: Layer, words: tuple[str, str, str, str], width: float = _SMALL
+) -> str:
     """One map as a figure; words: (key, title, caption, text for those who do not see it)."""
     key, title, caption, alt = words
     n_lat, n_lon = product.grid.shape
     height = width * min(1.25, 1.28 * n_lat / n_lon + 0.1)
+    height = min(height, 0.78 * width) if width > _SMALL else height
     with styled():
         fig = figure(width, height)
-        fig.set_dpi(170 if width > 6 else 150)
+        fig.set_dpi(170)
         maps.draw_map(fig, fig.subplots(), field, product.land, product.grid, layer, product.regions)
         return html.figure(to_svg(fig, key), title, caption, alt)
 
@@ -88,7 +93,7 @@ def _sigma(product: Product, year: int, emission: NDArray) -> Panel:
     sigma = product.annual_members(year).std(axis=0, ddof=1)
     relative = np.where(emission > 0, 100 * sigma / np.where(emission > 0, emission, 1.0), np.nan)
     relative[~np.isfinite(emission)] = np.nan
-    layer = Layer("1 sigma of the sum, % of the mean", Normalize(0, _top(relative)), "viridis_r", "max")
+    layer = Layer("1 sigma of the sum, % of the mean", Normalize(0, min(_top(relative), 200.0)), "viridis_r", "max")
     caption = (
         "Spread of the members' sum over the months, over their mean: small where much is emitted and much is seen."
     )
@@ -180,7 +185,9 @@ def zooms(product: Product) -> str:
         return ""
     year = product.years[-1]
     drawn = []
-    for k, place in enumerate(product.places()):
+    places = product.places()
+    wide = 2.9 if len(places) > 1 else 4.0
+    for k, place in enumerate(places):
         rows, cols = product.grid.window(place.grid)
         coarse = density(product.annual("co2_emission", year)[rows, cols], place.grid)
         fine_grid = place.grid.refine()
@@ -192,7 +199,7 @@ def zooms(product: Product) -> str:
         layer = Layer(f"t CO₂ per km² in {product.period(year)}", maps.log_norm(fine, 4.5))
         aspect = place.grid.n_lat / place.grid.n_lon / np.cos(np.deg2rad(place.grid.lat.mean()))
         with styled():
-            fig = figure(2.9 * len(panels), 2.8 * aspect + 0.85)
+            fig = figure(wide * len(panels), (wide - 0.1) * aspect + 0.85)
             maps.zoom_figure(fig, panels, layer, product.regions)
             drawing = to_svg(fig, f"zoom{k}")
         caption = "Each 0.25 degree cell is split into 25 x 25; their sum is the cell's. The sector weights place it."

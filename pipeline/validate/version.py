@@ -132,7 +132,7 @@ def _named(record: Any) -> Iterator[str]:
                 names = value.replace(",", " ").split() if isinstance(value, str) else value or []
                 yield from (str(name).lower() for name in names)
             elif key == "name" and str(value).startswith("inventory_"):
-                yield str(value).removeprefix("inventory_").removesuffix("_table").lower()
+                yield str(value).partition(".")[0].removeprefix("inventory_").removesuffix("_table").lower()
             else:
                 yield from _named(value)
     elif isinstance(record, list):

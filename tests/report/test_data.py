@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from product_fixture import SMALL
 
 from pipeline.core.grid import G025, Grid, block_sum
 from pipeline.report import data
 from pipeline.report.data import PLACES, Place, Product
 from pipeline.report.evidence import truth_scores
+from tests.product_fixture import SMALL
 
 
 @pytest.fixture(scope="module")

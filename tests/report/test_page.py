@@ -6,12 +6,13 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
-from product_fixture import SMALL, write_product
 
 from pipeline.report.page import draw_readme_figure, write_report
 from pipeline.store.location import Store
+from tests.product_fixture import SMALL, write_product
 
 VOID = {"meta", "img", "br", "use", "path", "image", "line", "input"}
 
@@ -134,3 +135,14 @@ def test_the_readme_picture(made, tmp_path) -> None:
         assert image.width > 1000
         assert np.asarray(image.convert("RGB")).std() > 20
     assert SMALL.shape == (24, 32)
+
+
+def test_years_and_gaps_are_shown_as_they_are(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    months = pd.to_datetime(["2021-11-01", "2021-12-01", "2022-02-01"])
+    version = write_product(store, months=months, fine=False, members=20)
+    write_report(store, version, truth=True)
+    page = store.read_bytes("products", version, "report", "index.html").decode()
+    assert "2021, 2 of 12 months, 2022, 1 of 12 months" in page
+    assert 'aria-label="Bar chart of yearly totals"' in page
+    assert page.count("Ranges and totals") == 2

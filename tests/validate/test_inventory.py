@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 import shapely
 import xarray as xr
-from product_fixture import MONTHS, SHARES, SMALL, write_inventory, write_meic_table, write_product
 
 from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
@@ -17,6 +16,7 @@ from pipeline.store.location import Store
 from pipeline.validate.inventory import compare, inventories, load_inventory, related
 from pipeline.validate.overlap import areas, edges, to_grid
 from pipeline.validate.version import Version
+from tests.product_fixture import MONTHS, SHARES, SMALL, write_inventory, write_meic_table, write_product
 
 FINER = Grid.from_bounds(111.5, 35.5, 120.5, 42.5, 10)
 
@@ -71,7 +71,7 @@ def test_what_descends_from_the_inventory_is_not_independent(store) -> None:
 
 def test_ancestry_is_found_wherever_it_is_recorded(store, tmp_path) -> None:
     made = Store(str(tmp_path))
-    record = {"inputs": [{"name": "inventory_edgar_v8"}], "granules": [{"attrs": {"ancestry": "ceads, meic"}}]}
+    record = {"inputs": [{"name": "inventory_edgar_v8.zarr"}], "granules": [{"attrs": {"ancestry": "ceads, meic"}}]}
     made.write_json(record, "products", "v", "provenance.json")
     ancestry = Version(made, "v").ancestry
     assert ancestry == {"edgar_v8", "ceads", "meic"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from product_fixture import VERSION, write_meic_table, write_product
 
 from pipeline.store.location import Store
 from pipeline.store.publish import point_to
 from pipeline.validate.__main__ import main
 from pipeline.validate.version import Version
+from tests.product_fixture import VERSION, write_meic_table, write_product
 
-from product_fixture import MONTHS  # isort: skip
+from tests.product_fixture import MONTHS  # isort: skip
 
 
 @pytest.fixture(scope="module")

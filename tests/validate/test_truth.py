@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from product_fixture import SHARES, write_product
 from sklearn.metrics import r2_score
 
 from pipeline.core.errors import InputError, UsageError
@@ -13,6 +12,7 @@ from pipeline.core.metrics import LOG_FLOOR
 from pipeline.store.location import Store
 from pipeline.validate.truth import score_truth, true_months
 from pipeline.validate.version import Version
+from tests.product_fixture import SHARES, write_product
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_truth_must_be_there_and_cover_the_product(tmp_path) -> None:
     store.remove("truth/emissions_025.zarr")
     with pytest.raises(InputError, match="has no truth"):
         true_months(product, 2022)
-    ds.isel(time=[0, 1]).to_zarr(store.path("truth/emissions_025.zarr"), consolidated=False)
+    ds.isel(time=[0, 1]).to_zarr(store.path("truth/emissions_025.zarr"))
     with pytest.raises(InputError, match="does not cover the product"):
         true_months(product, 2022)
     assert SHARES.sum() == pytest.approx(1)
