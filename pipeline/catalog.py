@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,9 @@ __all__ = [
 
 DRIVERS = frozenset({"pipeline.catalog.CubeSource", "pipeline.catalog.TableSource"})
 """What a catalog may name as driver."""
+_KEYS = frozenset({"description", "driver", "args", "parameters", "metadata"})
+_PLAIN_TEMPLATE = re.compile(r"\{\{ *[a-z_]+ *\}\}")
+_BRACES = re.compile(r"\{[{%#]")
 
 
 def default_store() -> str:
@@ -183,7 +188,10 @@ class TableSource(_Source):
 
 
 class CubeCatalog(YAMLFileCatalog):
-    """`catalog.yaml` with nothing but our drivers: no plug-ins, no other classes, no shell.
+    """`catalog.yaml` with nothing but our drivers: no plug-ins, no other classes, no shell, no environment, no code.
+
+    Intake renders the strings of a catalog as Jinja templates, which can call anything in Python, so a template may
+    name a parameter and do nothing else.
 
     Parameters
     ----------
@@ -196,7 +204,7 @@ class CubeCatalog(YAMLFileCatalog):
 
     def __init__(self, path: str, store: str = "", options: dict[str, Any] | None = None, **kwargs: Any) -> None:
         self._store, self.options = store, options or {}
-        super().__init__(check_url(path), **{"persist_mode": "never", **kwargs, "getshell": False})
+        super().__init__(check_url(path), **{"persist_mode": "never", **kwargs, "getshell": False, "getenv": False})
 
     def parse(self, text: str) -> None:
         """Read the entries, after holding them to what a catalog may say."""
@@ -252,6 +260,23 @@ def _safe_catalog(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where} brings plug-ins", "a catalog without 'plugins'", "use the packaged catalog")
     for name, entry in content["sources"].items():
         driver = entry.get("driver") if isinstance(entry, dict) else None
-        if not isinstance(driver, str) or driver not in DRIVERS or {"cls", "remote"} & set(entry):
-            raise InputError(f"{where}: {name} has driver {driver!r}", f"one of {', '.join(sorted(DRIVERS))}")
+        if not isinstance(driver, str) or driver not in DRIVERS or not set(entry) <= _KEYS:
+            raise InputError(
+                f"{where}: {name} has driver {driver!r} and the keys {', '.join(map(str, entry or ()))}",
+                f"one of {', '.join(sorted(DRIVERS))} and no keys but {', '.join(sorted(_KEYS))}",
+            )
+        for found in _strings(entry):
+            if _BRACES.search(_PLAIN_TEMPLATE.sub("", found)):
+                raise InputError(f"{where}: {name} has the template {found!r}", "{{ parameter }} and nothing else")
     return content
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from (*_strings(key), *_strings(item))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, str):
+        yield value

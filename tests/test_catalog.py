@@ -198,12 +198,19 @@ def test_options_reach_the_store_and_no_description(store: Store) -> None:
     assert "hush" not in repr(source) + str(source.describe())
 
 
+TEMPLATE = "sources: {a: {driver: pipeline.catalog.CubeSource, args: {kind: input, cube: xco2, store: '%s'}}}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("sources: {a: {driver: os.system, args: {}}}", "driver 'os.system'"),
         ("sources: {a: {driver: [pipeline.catalog.CubeSource]}}", "has driver"),
         ("sources: {a: {cls: subprocess.Popen, args: [ls]}}", "has driver None"),
+        ("sources: {a: {driver: pipeline.catalog.CubeSource, cache: [x]}}", "the keys driver, cache"),
+        (TEMPLATE % "{{ cycler.__init__.__globals__.os.getcwd() }}", "has the template"),
+        (TEMPLATE % "{{ env(HOME) }}", "has the template"),
+        (TEMPLATE % "{% for x in [] %}{% endfor %}", "has the template"),
         ("plugins: {source: [{module: antigravity}]}\nsources: {}", "brings plug-ins"),
         ("[]", "is not a catalog"),
     ],
@@ -225,6 +232,13 @@ def test_the_shell_is_off(tmp_path: Path, store: Store) -> None:
     with pytest.raises((StoreError, InputError)):
         catalog.CubeCatalog(str(path)).a.to_dask()
     assert not mark.exists()
+
+
+def test_a_catalog_does_not_read_the_environment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hush")
+    source = catalog.open_catalog(store).xco2(member="env(SECRET)")
+    with pytest.raises(InputError, match=r"xco2_env\(SECRET\).zarr"):
+        source.to_dask()
 
 
 def test_only_known_protocols(store: Store) -> None:

@@ -147,7 +147,7 @@ def provenance(product: Product) -> str:
         for k, v in record.items()
         if k not in _SHOWN_ELSEWHERE and _plain(v)
     ]
-    facts.append(("Ancestry", _short(record.get("ancestry") or [])))
+    facts.append(("Not independent of", _short(record.get("ancestry") or [])))
     parts = [html.panel(html.table(("", ""), [f for f in facts if f[1] != ""], text_columns=2))]
     stages = _rows(record.get("stages"))
     if stages:
