@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ from pipeline.world.physics import Physics
 from pipeline.world.plan import MapUnits, Plan
 from pipeline.world.plants import listed
 from pipeline.world.real import Real
-from pipeline.world.sources import domain_totals, national_sums, spread_shares, year_sources
-from pipeline.world.tiles import TileTask, make_tile
+from pipeline.world.sources import domain_totals, join, year_sources
+from pipeline.world.tiles import SumTask, TileTask, make_tile, sum_tile
 
 
 def make_world(
@@ -115,14 +116,15 @@ def _make(plan: Plan, ground_of: Callable[[Plan], Ground], map_units: MapUnits) 
     if not plan.real:
         _write_geography(plan, ground)
     totals = {year: ground.daily(year).sum(axis=2) for year in plan.years}
-    scale = zone_scale(national_sums(ground), ground.point_share[1])
+    sums = map_units(sum_tile, [SumTask(plan, tile, ground_of) for tile in tiles(G025)])
+    scale = zone_scale(np.sum(list(sums), axis=0), ground.point_share[1])
     cubes = lay_out(plan)
     work = [TileTask(plan, tile, ground_of, scale, totals, cubes) for tile in tiles(plan.domain)]
-    spread = spread_shares(plan, ground, scale, list(map_units(make_tile, work)))
+    spread = join(plan, ground, scale, totals, list(map_units(make_tile, work)))
     ratios = nox_ratios(ground.regions, plan.physics, plan.seed)
     in_domain = {}
     for year in plan.years:
-        sources = year_sources(plan, ground, spread, totals[year], ratios, year)
+        sources = year_sources(plan, ground, spread[year], totals[year], ratios, year)
         in_domain[year] = domain_totals(plan, sources, len(ground.regions.codes))
         plan.store.write_bytes(sources.to_bytes(), sources_path(year))
     done = list(map_units(make_month, [MonthTask(plan, y, m, cubes) for y in plan.years for m in plan.months]))

@@ -34,6 +34,8 @@ _INDUSTRY_PLANTS = 0.55
 """Share of industry's CO2 from cement and steel plants where a province has any."""
 _ROADS, _HOMES = 0.2, 0.3
 """Shares of transport's emission on made-up main roads and where people live; the rest follows lights."""
+_CHINA_GLOW, _CHINA_PEOPLE = 4.4e6, 1.4e9
+"""About the sums of nightlights (nW cm-2 sr-1 km2) and people over China, so that those shares mean what they say."""
 _STRIP = 1200
 """Rows of a native grid that are read at a time."""
 
@@ -85,9 +87,9 @@ class Real:
         roads = lines(grid, *self.towns.roads) * land
         spread = np.stack(
             [
-                (glow**0.9 + 0.02 * area * land) * self._field(grid, "industry", 40, 0.5, 0.5),
+                (glow**0.9 + 0.005 * area * land) * self._field(grid, "industry", 40, 0.5, 0.5),
                 self._transport(glow, people, roads) * self._field(grid, "transport", 80, 0.35, 0.4),
-                people * (1 + 0.02 * lights) * self._field(grid, "residential", 60, 0.4, 0.6),
+                people * (0.3 + lights**0.6) * self._field(grid, "residential", 60, 0.4, 0.6),
             ]
         ).astype(np.float32)
         return Maps(people, people, lights, spread)
@@ -102,18 +104,9 @@ class Real:
         return table[:, :, month] / length[month] * (shape / mean[:, month])[None]
 
     def _transport(self, glow: NDArray, people: NDArray, roads: NDArray) -> NDArray[np.float32]:
-        # Sums over the whole country, so that shares mean the same on every grid.
-        of_lights = (1 - _ROADS - _HOMES) * glow / self._national["glow"]
-        of_roads = _ROADS * roads / self.towns.roads[1].sum()
-        return of_lights + _HOMES * people / self._national["people"] + of_roads
-
-    @cached_property
-    def _national(self) -> dict[str, float]:
-        west, south, east, north = (73.0, 17.0, 136.0, 55.0)
-        grid = Grid.from_bounds(west, south, east, north, 10)
-        land = self.regions.index(grid) >= 0
-        lights = self._mean_lights(grid) * land * grid.area / 1e6
-        return {"glow": float(lights.sum()), "people": float((self._people(grid) * land).sum())}
+        of_lights = (1 - _ROADS - _HOMES) / _CHINA_GLOW * glow
+        of_roads = _ROADS / self.towns.roads[1].sum() * roads
+        return np.asarray(of_lights + _HOMES / _CHINA_PEOPLE * people + of_roads, np.float32)
 
     def _field(self, grid: Grid, name: str, km: float, smooth: float, own: float) -> NDArray[np.float32]:
         per_side = max(1.0, 100.0 / grid.per_degree)
@@ -124,7 +117,7 @@ class Real:
         return resample(self._cube("nightlights")["radiance"], grid, "mean")
 
     def _people(self, grid: Grid) -> NDArray[np.float32]:
-        return resample(self._cube("population")["population"], grid, "sum")
+        return smooth_counts(self._cube("population")["population"], grid)
 
     def _cube(self, name: str) -> xr.Dataset:
         path = f"inputs/{name}.zarr"
@@ -203,6 +196,28 @@ def resample(field: xr.DataArray, grid: Grid, how: str) -> NDArray[np.float32]:
         values = np.nan_to_num(field.isel(lat=cut, lon=col_cut).values.astype(np.float32))
         out += (b[:, col_cut] @ (a[:, cut] @ values).T).T
     return out
+
+
+def smooth_counts(field: xr.DataArray, grid: Grid) -> NDArray[np.float32]:
+    """Counts of a coarse native grid as counts per cell, by linear interpolation of their density.
+
+    Sums are kept to a few per cent only: totals by region are set afterwards. Native cells without data say nothing.
+    """
+    counts = np.asarray(field.values, np.float32)
+    known = np.isfinite(counts)
+    rows, cols = (_linear(np.asarray(field[d].values, float), at) for d, at in (("lat", grid.lat), ("lon", grid.lon)))
+    total, weight = ((cols @ (rows @ a).T).T for a in (np.where(known, counts, 0), known.astype(np.float32)))
+    native = abs(float(field["lat"].diff("lat").mean()) * float(field["lon"].diff("lon").mean()))
+    return np.asarray(total / np.maximum(weight, 0.05) * grid.step**2 / native, np.float32)
+
+
+def _linear(lattice: NDArray, points: NDArray) -> sparse.csr_matrix:
+    """Weights of linear interpolation, constant beyond the ends."""
+    low = np.clip(np.searchsorted(lattice, points) - 1, 0, lattice.size - 2)
+    t = np.clip((points - lattice[low]) / (lattice[low + 1] - lattice[low]), 0, 1).astype(np.float32)
+    row = np.tile(np.arange(points.size), 2)
+    entries = np.concatenate([1 - t, t])
+    return sparse.csr_matrix((entries, (row, np.concatenate([low, low + 1]))), shape=(points.size, lattice.size))
 
 
 def _overlap(centres: NDArray, edges: NDArray, how: str) -> sparse.csr_matrix:

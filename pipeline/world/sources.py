@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from pipeline.core.chunks import tiles
-from pipeline.core.grid import G025, Grid
+from pipeline.core.grid import Grid
 from pipeline.world.emissions import add_plants, plant_shares, plant_tonnes, region_sums, spread_maps
 from pipeline.world.fields import blobs, correlated, lines, lognormal
 from pipeline.world.geography import outline
@@ -19,39 +19,42 @@ from pipeline.world.physics import FOREIGN_CO2_PER_PERSON, FOREIGN_NOX_PER_PERSO
 from pipeline.world.plan import Plan
 from pipeline.world.settlements import foreign_settlements
 
-_NORMALISING = 20
-"""Cells per degree of the map over which a country's shares are closed."""
 
+def join(
+    plan: Plan, ground: Ground, scale: NDArray, totals: dict[int, NDArray], parts: list[dict[int, NDArray]]
+) -> dict[int, NDArray[np.float32]]:
+    """What is spread in each year on the nature run's grid, t, (3, n_lat, n_lon): tiles, and around them a coarser map.
 
-def national_sums(ground: Ground) -> NDArray[np.float64]:
-    """Sums of the spread maps by region over the whole country, (3, region)."""
-    grid = Grid.from_bounds(*G025.bounds, _NORMALISING)
-    index = ground.regions.index(grid)
-    return region_sums(index, ground.maps(grid, index >= 0).spread, len(ground.regions.codes))
-
-
-def spread_shares(plan: Plan, ground: Ground, scale: NDArray, parts: list[NDArray]) -> NDArray[np.float32]:
-    """Shares of the regions' totals on the nature run's grid: from the tiles, and around the domain drawn coarsely."""
+    Parameters
+    ----------
+    scale : share of a region's total in one unit of its maps, (3, region).
+    totals : CO2 of each year by region and sector, t.
+    parts : what `make_tile` gave back for each tile of the domain.
+    """
     grid = plan.nature
     index = ground.regions.index(grid)
-    spread = spread_maps(index, ground.maps(grid, index >= 0).spread, scale)
+    around = spread_maps(index, ground.maps(grid, index >= 0).spread, scale)
     rows, cols = plan.outer.window(plan.domain)
-    for tile, part in zip(tiles(plan.domain), parts, strict=True):
-        lat, lon = tile.coarse
-        j, i = 2 * (rows.start + lat.start), 2 * (cols.start + lon.start)
-        spread[:, j : j + part.shape[1], i : i + part.shape[2]] = part
-    return spread
+    result = {}
+    for year in plan.years:
+        spread = spread_maps(index, around, totals[year][:, 1:].T)
+        for tile, part in zip(tiles(plan.domain), parts, strict=True):
+            lat, lon = tile.coarse
+            j, i = 2 * (rows.start + lat.start), 2 * (cols.start + lon.start)
+            spread[:, j : j + part[year].shape[1], i : i + part[year].shape[2]] = part[year]
+        result[year] = spread
+    return result
 
 
 def year_sources(plan: Plan, ground: Ground, spread: NDArray, totals: NDArray, ratios: NDArray, year: int) -> Sources:
-    """All that emits in a year: shares times totals, plants, and what is not in the sectors."""
+    """All that emits in a year: what is spread (t), plants, and what is not in the sectors."""
     grid = plan.nature
     index = ground.regions.index(grid)
     # A fine cell of land may lie in a coarser one whose centre is not: it belongs to the nearest region.
     j, i = distance_transform_edt(index < 0, return_distances=False, return_indices=True)
     nearest = index[j, i]
     annual = np.zeros((4, *grid.shape), np.float32)
-    annual[1:] = spread * totals[:, 1:].T.astype(np.float32)[:, nearest]
+    annual[1:] = spread
     share = plant_shares(ground.plants, ground.point_share, len(ground.regions.codes), year)
     add_plants(annual, grid, ground.plants, plant_tonnes(ground.plants, share, totals))
     people = blobs(grid, *foreign_settlements().T) * (index < 0)
@@ -72,9 +75,9 @@ def year_sources(plan: Plan, ground: Ground, spread: NDArray, totals: NDArray, r
 
 def _soils(grid: Grid, land: NDArray[np.bool_], ground: Ground, seed: int) -> NDArray[np.float32]:
     """NOx from soils, kg per cell and year: as much as there is countryside, times a field of 120 km."""
-    fields_ = blobs(grid, *ground.towns.rural.T) * (SOIL_NOX / ground.towns.rural[:, 3].sum())
+    farmed = blobs(grid, *ground.towns.rural.T) * (SOIL_NOX / ground.towns.rural[:, 3].sum())
     fertile = lognormal(correlated(grid.lat, grid.lon, 120.0, "soil", seed), 0.5)
-    return (fields_ * fertile * land).astype(np.float32)
+    return (farmed * fertile * land).astype(np.float32)
 
 
 def _ships(grid: Grid) -> NDArray[np.float32]:

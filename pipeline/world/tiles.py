@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.chunks import Tile
-from pipeline.core.grid import FINE_PER_COARSE, Grid
-from pipeline.world.emissions import add_plants, plant_shares, plant_tonnes, spread_maps
+from pipeline.core.grid import FINE_PER_COARSE, G025, Grid
+from pipeline.world.emissions import add_plants, plant_shares, plant_tonnes, region_sums, spread_maps
 from pipeline.world.ground import Ground
 from pipeline.world.output import Growing
 from pipeline.world.patterns import Maps
@@ -18,6 +18,8 @@ from pipeline.world.plan import Plan
 
 _LIGHTS_TREND, _PEOPLE_TREND = 0.03, 0.001
 """Growth a year from 2020 of what the proxies show."""
+_SUM_FACTOR = 5
+"""Cells of 0.05 degree in a coarse one, for sums over the country."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +41,52 @@ class TileTask:
     totals: dict[int, NDArray[np.float64]]
     cubes: dict[str, Growing]
 
-    @property
-    def grid(self) -> Grid:
-        """The tile's fine cells."""
-        domain, (lat, lon) = self.plan.domain, self.tile.coarse
-        return Grid(
-            domain.per_degree,
-            domain.west_index + lon.start,
-            domain.south_index + lat.start,
-            lon.stop - lon.start,
-            lat.stop - lat.start,
-        ).refine()
+
+@dataclass(frozen=True)
+class SumTask:
+    """One tile of the whole country whose maps are only summed."""
+
+    plan: Plan
+    tile: Tile
+    ground: Callable[[Plan], Ground]
 
 
-def make_tile(task: TileTask) -> NDArray[np.float32]:
-    """Write a tile; gives back its spread maps in shares of the regions' totals at 0.125 degree, (3, ...)."""
-    grid, ground = task.grid, task.ground(task.plan)
+def tile_grid(coarse: Grid, tile: Tile, factor: int = FINE_PER_COARSE) -> Grid:
+    """The cells of a tile, each coarse one divided into factor x factor."""
+    lat, lon = tile.coarse
+    inner = Grid(
+        coarse.per_degree,
+        coarse.west_index + lon.start,
+        coarse.south_index + lat.start,
+        lon.stop - lon.start,
+        lat.stop - lat.start,
+    )
+    return inner.refine(factor)
+
+
+def sum_tile(task: SumTask) -> NDArray[np.float64]:
+    """Sums of a tile's spread maps by region, (3, region).
+
+    Maps of real proxies are not linear, so they are summed on the fine grid; made-up ones may be summed on a coarser.
+    """
+    ground = task.ground(task.plan)
+    grid = tile_grid(G025, task.tile, FINE_PER_COARSE if task.plan.real else _SUM_FACTOR)
+    index = ground.regions.index(grid)
+    return region_sums(index, ground.maps(grid, index >= 0).spread, len(ground.regions.codes))
+
+
+def make_tile(task: TileTask) -> dict[int, NDArray[np.float32]]:
+    """Write a tile; gives back what is spread in each year on 0.125 degree, t, (3, ...): plants come later."""
+    grid, ground = tile_grid(task.plan.domain, task.tile), task.ground(task.plan)
     index = ground.regions.index(grid)
     maps = ground.maps(grid, index >= 0)
+    coarser = {}
     for year, totals in task.totals.items():
         _write_proxies(task, maps, year)
-        _write_truth(task, ground, grid, index, maps, year, totals)
-    return halves(spread_maps(index, maps.spread, task.scale))
+        spread = spread_maps(index, maps.spread, task.scale * totals[:, 1:].T)
+        _write_truth(task, ground, grid, spread, year)
+        coarser[year] = halves(spread)
+    return coarser
 
 
 def halves(fine: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,19 +109,10 @@ def _write_proxies(task: TileTask, maps: Maps, year: int) -> None:
     _write(task, "population", {"population": np.round(maps.census * more, 2)[None]}, year)
 
 
-def _write_truth(
-    task: TileTask,
-    ground: Ground,
-    grid: Grid,
-    index: NDArray[np.int16],
-    maps: Maps,
-    year: int,
-    totals: NDArray[np.float64],
-) -> None:
-    annual = np.zeros((4, *grid.shape), np.float32)
-    annual[1:] = spread_maps(index, maps.spread, task.scale * totals[:, 1:].T)
+def _write_truth(task: TileTask, ground: Ground, grid: Grid, spread: NDArray[np.float32], year: int) -> None:
+    annual = np.concatenate([np.zeros_like(spread[:1]), spread])
     share = plant_shares(ground.plants, ground.point_share, len(ground.regions.codes), year)
-    add_plants(annual, grid, ground.plants, plant_tonnes(ground.plants, share, totals))
+    add_plants(annual, grid, ground.plants, plant_tonnes(ground.plants, share, task.totals[year]))
     _write(task, "truth_001", {"co2_emission": annual[None]}, year)
 
 
