@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.ingest.columns import Observations, require_any, selected
 from pipeline.ingest.contract import Rejected, Rules
 from pipeline.ingest.hdf import attribute, check_length, dataset, has, open_hdf5, read
-from pipeline.ingest.oco import from_id, layer_kernel, read_lite, xco2_rules
+from pipeline.ingest.oco import check_platform, from_id, layer_kernel, read_lite, xco2_rules
 
 PPM = 1e6
 
@@ -35,6 +35,7 @@ class AcosReader:
         name = path.rsplit("/", 1)[-1]
         with open_hdf5(path) as file:
             if not has(file, "RetrievalResults/xco2"):
+                check_platform(file, "gosat")
                 return read_lite(file, rules, part=f"gosat {name}")
             if not rules["allow_uncorrected"]:
                 raise Rejected(

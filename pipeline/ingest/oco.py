@@ -58,13 +58,20 @@ class LiteReader:
     def read(self, path: str, rules: Rules) -> Observations:
         """The good soundings of one file."""
         with open_hdf5(path) as file:
-            self._check_platform(file)
+            check_platform(file, self.platform)
             return read_lite(file, rules, part=f"{self.name} {path.rsplit('/', 1)[-1]}")
 
-    def _check_platform(self, file: h5py.File) -> None:
-        said = attribute(file, "Platform", "platform", "Sensor", "sensor")
-        if said and self.platform not in re.sub(r"[^a-z0-9]", "", said.lower()):
-            raise Rejected(f"the file is of {said!r}, not of {self.platform}")
+
+def check_platform(file: h5py.File, platform: str) -> None:
+    """Hold a file to its satellite, where it names one.
+
+    Raises
+    ------
+    Rejected : it names another.
+    """
+    said = attribute(file, "Platform", "platform", "Sensor", "sensor")
+    if said and platform not in re.sub(r"[^a-z0-9]", "", said.lower()):
+        raise Rejected(f"the file is of {said!r}, not of {platform}")
 
 
 def read_lite(file: h5py.File, rules: Rules, part: str) -> Observations:
