@@ -108,7 +108,7 @@ def _monthly_temperature(store: Store, grid: Grid, year: int) -> NDArray[np.floa
 def observe(store: Store, settings: Settings, grid: Grid, year: int, month: int, out: str) -> Result:
     """The usable NO2 columns of a month with their source-receptor matrix, and counts of XCO2."""
     days = _columns_by_day(store, settings, grid, year, month)
-    weather = _month_wind(store, grid, year, month, settings.transport.ages[-1])
+    weather = month_wind(store, grid, year, month, settings.transport.ages[-1])
     shares = open_regions(store).fractions(grid).sum(axis=0)
     observations, counts = observe_month(grid, days, weather, _near(shares > 0), settings.transport)
     save_arrays(
@@ -152,7 +152,7 @@ def _columns_by_day(
     return days
 
 
-def _month_wind(store: Store, grid: Grid, year: int, month: int, ages: float) -> xr.Dataset:
+def month_wind(store: Store, grid: Grid, year: int, month: int, ages: float) -> xr.Dataset:
     """Wind of the layer of fresh emissions around a month, lazily on the grid."""
     first = month_start(year, month)
     start = first - np.timedelta64(int(ages) + 24, "h")
