@@ -122,6 +122,7 @@ class CubeFile:
         old = self.times(store)
         self._check_grid(store, lat, lon)
         held = sorted(set(old.astype("M8[Y]").astype(int) + 1970))
+        self._check_step(old, held[0])
         if missing := sorted(set(years) - set(held)):
             if missing[0] > held[-1]:
                 self._append(store, self.axis([*held, *missing]))
@@ -181,6 +182,19 @@ class CubeFile:
                     "remove the cube, or use another store",
                 )
 
+    def _check_step(self, times: NDArray, year: int) -> None:
+        own = times[times < np.datetime64(f"{year + 1}-01-01")]
+        if not np.array_equal(own, self.axis([year])):
+            raise InputError(
+                f"{self.path} has {own.size} times in {year}; these files come every {self._every}",
+                "files of one time step in a cube",
+                "remove the cube, or use another store",
+            )
+
+    @property
+    def _every(self) -> str:
+        return f"{self.step} h" if isinstance(self.step, int) else self.step
+
     def _template(
         self, store: Store, path: str, times: NDArray, lat: NDArray, lon: NDArray, attrs: Mapping[str, Any]
     ) -> None:
@@ -235,27 +249,26 @@ class CubeFile:
         try:
             source = self._group(store)
             self._template(store, staging, new, lat, lon, {**attrs, **dict(source.attrs)})
-            target = zarr.open_group(zarr_store(store, staging), mode="r+", use_consolidated=False)
             place = np.searchsorted(new, old)
-            held = [name for name in self.layers if name in source]
-            for name in (*held, "ingested"):
-                n = 1 if name != "ingested" else old.size
-                n = max(n, self.steps_per_chunk)
-                for k in range(0, old.size, n):
-                    block = _array(source, name)[k : k + n]
-                    if name == "ingested":
-                        _array(target, name).oindex[place[k : k + n]] = block
-                    else:
-                        _array(target, name)[place[k] : place[k] + n] = block
+            for name in (name for name in self.layers if name in source):
+                self._copy_chunks(store, name, staging, place)
+            target = zarr.open_group(zarr_store(store, staging), mode="r+", use_consolidated=False)
+            _array(target, "ingested").oindex[place] = _array(source, "ingested")[:]
             store.move_tree(staging, self.path)
         finally:
             store.remove(staging)
 
+    def _copy_chunks(self, store: Store, name: str, staging: str, place: NDArray) -> None:
+        """Copy what is stored of a layer, byte for byte, to where its times are in the new cube."""
+        fs, source, target = store.fs, store.path(self.path, name, "c"), store.path(staging, name, "c")
+        for path in fs.find(source):
+            index, *cells = path[len(source) + 1 :].split("/")
+            moved = int(place[int(index) * self.steps_per_chunk]) // self.steps_per_chunk
+            new = "/".join([target, str(moved), *cells])
+            if store.is_local:
+                fs.makedirs(new.rsplit("/", 1)[0], exist_ok=True)
+            fs.cp_file(path, new)
+
 
 def _array(group: zarr.Group, name: str) -> Any:
     return group[name]
-
-
-def years_of(times: NDArray) -> list[int]:
-    """The calendar years of some times."""
-    return sorted({int(y) + 1970 for y in times.astype("M8[Y]").astype(int)})

@@ -139,7 +139,7 @@ class _Plan:
                 for index, bits in mark.items():
                     marks[index] = bits | slot.held.get(index, 0)
                 sources = [key for key in slot.sources if key not in failures]
-                facts = {"marks": {str(k): marks[k] for k in mark}, "sources": sources}
+                facts = {"marks": [marks[k] for k in sorted(mark)], "sources": sources}
                 ledger.record(_unit(target.cube, times[slot.start]), digest(sources, books.rules), facts)
         target.cube.mark(target.store, marks)
         return failed
@@ -158,7 +158,7 @@ class _Plan:
             key = digest([s.key for s in everything[start]], books.rules)
             same = next((e for e in past if e["key"] == key), None)
             if same:
-                marks |= _marks(same)
+                marks |= _marks(same, start)
             else:
                 slots.append(self._slot(cube, times, start, everything[start], past))
         return slots, marks
@@ -177,7 +177,7 @@ class _Plan:
         keep = bool(old) and settled is not None and not yields
         chosen = [s for s in sources if s.key in fresh] if keep else sources
         shares = tuple(_share(s, times, start, steps) for s in chosen)
-        held = _marks(settled) if keep and settled else {}
+        held = _marks(settled, start) if keep and settled else {}
         return Slot(start, steps, shares, tuple(s.key for s in sources), keep, held)
 
     def _conclude(self, source: Source, times: NDArray, beside: Mapping[str, float], problem: str | None) -> None:
@@ -202,8 +202,9 @@ class _Plan:
         self.books.record(source.granule, Outcome(USED, counts, facts=facts))
 
 
-def _marks(entry: Mapping[str, Any]) -> dict[int, int]:
-    return {int(k): v for k, v in entry["result"]["marks"].items()}
+def _marks(entry: Mapping[str, Any], start: int) -> dict[int, int]:
+    # Kept from the chunk's own start: its place in the cube moves when earlier years come in.
+    return {start + k: bits for k, bits in enumerate(entry["result"]["marks"])}
 
 
 def _by_slot(
