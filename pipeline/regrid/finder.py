@@ -14,21 +14,23 @@ _ENGINE = "pipeline.regrid.esmpy_engine"
 
 
 class _EngineLoader(Loader):
-    """Gives the engine's modules a second name instead of a second copy."""
+    """Gives the engine a second name instead of a second copy."""
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The engine's module of this name."""
-        module = importlib.import_module(_ENGINE + spec.name[len(_NAME) :])
+    def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: ARG002
+        """The engine."""
+        module = importlib.import_module(_ENGINE)
         self._own_spec = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run: it ran when it was imported. Its own name stays."""
+        """Nothing to run, it ran when it was imported; its modules get their second names too."""
         module.__spec__ = self._own_spec
+        for name in [name for name in sys.modules if name.startswith(_ENGINE + ".")]:
+            sys.modules.setdefault(_NAME + name[len(_ENGINE) :], sys.modules[name])
 
 
 class EngineFinder(MetaPathFinder):
-    """Finds `esmpy` and its submodules; stands last, so that an installed esmpy is found first."""
+    """Finds `esmpy`; stands last, so that an installed esmpy is found first."""
 
     def find_spec(
         self,
@@ -36,10 +38,8 @@ class EngineFinder(MetaPathFinder):
         path: Sequence[str] | None = None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """The engine, for `esmpy` and what is under it."""
-        if fullname != _NAME and not fullname.startswith(_NAME + "."):
-            return None
-        return ModuleSpec(fullname, _EngineLoader(), is_package=fullname == _NAME)
+        """The engine, for `esmpy`."""
+        return ModuleSpec(_NAME, _EngineLoader(), is_package=True) if fullname == _NAME else None
 
 
 def install() -> None:

@@ -97,7 +97,9 @@ class Regrid:
     def _write(self, filename: str) -> None:
         weights = self.get_weights_dict()
         names = {"S": "weights", "col": "col_src", "row": "row_dst"}
-        xr.Dataset({short: ("n_s", weights[long]) for short, long in names.items()}).to_netcdf(filename)
+        xr.Dataset({short: ("n_s", weights[long]) for short, long in names.items()}).to_netcdf(
+            filename, engine="h5netcdf"
+        )
 
     def destroy(self) -> None:
         """Mark as done; memory is Python's to free."""
