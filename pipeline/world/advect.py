@@ -128,12 +128,28 @@ def _sweep_meridional(old, new, v, area, face, dy, dt, diffusion, decay, source)
     return outflow
 
 
+@numba.njit(nogil=True, fastmath=True, cache=True)
+def _react(v, decay, source):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    for j in range(v.shape[0]):
+        for i in range(v.shape[1]):
+            v[j, i] = v[j, i] * decay[j, i] + source[j, i]
+
+
 @numba.njit(nogil=True, cache=True)
 def _march(v0, work, u, v, area, face, dy, dt, diffusion, decay, source, steps):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Steps of half a reaction, transport, half a reaction: else sources would lag behind by half a step of wind.
+
+    `decay` and `source` are those of half a step; neighbouring halves are taken together.
+    """
     outflow = 0.0
-    for _ in range(steps):
+    both_decay, both_source = decay * decay, source * (_ONE + decay)
+    _react(v0, decay, source)
+    for n in range(steps):
+        last = n == steps - 1
         outflow += _sweep_zonal(v0, work, u, area, dy, dt, diffusion)
-        outflow += _sweep_meridional(work, v0, v, area, face, dy, dt, diffusion, decay, source)
+        outflow += _sweep_meridional(
+            work, v0, v, area, face, dy, dt, diffusion, decay if last else both_decay, source if last else both_source
+        )
     return outflow
 
 
@@ -165,9 +181,9 @@ def advance(
     steps = mesh.substeps(u, v, seconds)
     dt = seconds / steps
     if lifetime is None:
-        decay, source = np.ones_like(column), emission * dt
+        decay, source = np.ones_like(column), emission * (dt / 2)
     else:
-        decay = np.exp(-dt / lifetime)
+        decay = np.exp(-dt / 2 / lifetime)
         source = emission * lifetime * (1.0 - decay)
     side, step, k = (kind.type(x) for x in (mesh.dy, dt, diffusion))
     return float(

@@ -13,7 +13,6 @@ from pipeline.core.errors import InputError
 from pipeline.core.regions import Regions
 from pipeline.core.schema import PRIOR_TOTAL_COLUMNS, SECTORS
 from pipeline.core.seeds import generator
-from pipeline.store.location import Store
 from pipeline.world.ground import Ground
 from pipeline.world.physics import GAIN, NOX_PER_NO2, PRIOR_SIGMA_NATION, PRIOR_SIGMA_SECTOR
 from pipeline.world.plan import Plan
@@ -109,13 +108,30 @@ def year_record(
     }
 
 
-def check_identity(store: Store, plan: Plan) -> None:
-    """Refuse to mix two worlds in one store."""
-    old = store.read_json(PARAMETERS)
+def check_store(plan: Plan) -> None:
+    """Refuse to mix two worlds in one store, or to write over what is real; then note whose world it is.
+
+    Raises
+    ------
+    InputError : another world, or real inputs where made-up ones would go.
+    """
+    store, old = plan.store, plan.store.read_json(PARAMETERS)
     if old is None:
+        _check_nothing_real(plan)
+        store.write_json({"schema": 1, **plan.identity(), "years": {}}, PARAMETERS)
         return
     for key, value in plan.identity().items():
         if old.get(key) != value:
             raise InputError(
                 f"{store.url} holds a world with {key} {old.get(key)}", f"{value}", "name another store with --store"
             )
+
+
+def _check_nothing_real(plan: Plan) -> None:
+    ours = {"no2_tropomi.zarr", "xco2_oco2.zarr", "era5.zarr"}
+    there = set(plan.store.names("inputs"))
+    for name in sorted(there & ours if plan.real else there):
+        raise InputError(
+            f"{plan.store.url} has inputs/{name} and no truth", "a store without what a world would write over",
+            "name another store" if plan.real else "name another store with --store, or add to real proxies with --on",
+        )  # fmt: skip

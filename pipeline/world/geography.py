@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -21,8 +21,9 @@ from pipeline.core.schema import SECTORS
 _FACTS = files("pipeline.world") / "facts"
 
 
+@cache
 def table(name: str) -> pd.DataFrame:
-    """One of the tables of facts: ``cities``, ``foreign_cities``, ``point_sources`` or ``provinces``."""
+    """One of the tables of facts: ``cities``, ``foreign_cities``, ``point_sources``, ``provinces``; not to change."""
     with (_FACTS / f"{name}.csv").open() as file:
         return pd.read_csv(file, comment="#")
 

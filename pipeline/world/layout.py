@@ -14,6 +14,7 @@ from pipeline.world.months import NO2, XCO2
 from pipeline.world.nature import month_days
 from pipeline.world.output import Growing, begin, cube_arrays, fine_arrays, lattice_coords, sector_coord
 from pipeline.world.plan import Plan
+from pipeline.world.satellites import SCALE_ERROR
 from pipeline.world.weather import STEP, VARIABLES
 
 
@@ -47,7 +48,7 @@ def _daily(plan: Plan) -> dict[str, _Cube]:
             "NO2 columns as a TROPOMI sees them",
             sky.coords(),
             days,
-            cube_arrays(NO2, sky.shape),
+            _no2_arrays(sky.shape),
         ),
         "xco2": _Cube(
             "inputs/xco2_oco2.zarr", "XCO2 as an OCO-2 sees it", sky.coords(), days, cube_arrays(XCO2, sky.shape)
@@ -60,6 +61,13 @@ def _daily(plan: Plan) -> dict[str, _Cube]:
             cube_arrays(VARIABLES, lattice, 24 // STEP),
         ),
     }
+
+
+def _no2_arrays(shape: tuple[int, int]) -> dict[str, ArraySpec]:
+    arrays = cube_arrays(NO2, shape)
+    stated = arrays["no2_column_uncertainty"]
+    comment = f"as a retrieval states it: with {SCALE_ERROR:.0%} of the observed column"
+    return {**arrays, "no2_column_uncertainty": replace(stated, attrs={**stated.attrs, "comment": comment})}
 
 
 def _truth(plan: Plan) -> dict[str, _Cube]:

@@ -111,7 +111,7 @@ def _plan(
 
 def _make(plan: Plan, ground_of: Callable[[Plan], Ground], map_units: MapUnits) -> None:
     plan.store.claim(False, __version__)
-    beliefs.check_identity(plan.store, plan)
+    beliefs.check_store(plan)
     ground = ground_of(plan)
     if not plan.real:
         _write_geography(plan, ground)

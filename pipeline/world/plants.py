@@ -71,36 +71,42 @@ def region_of(regions: Regions, lat: NDArray, lon: NDArray) -> NDArray[np.int64]
 def _made_up(known: pd.DataFrame, regions: Regions, rng: np.random.Generator) -> pd.DataFrame:
     """Plants near cities that bring each province's capacity to its facts."""
     facts, totals, cities = provinces(), annual_totals(), table("cities")
-    parts = []
+    rows: list[tuple[object, ...]] = []
     for k, name in enumerate(regions.names):
-        own = cities[cities["province"] == name]
+        near = {c: cities.loc[cities["province"] == name, c].to_numpy() for c in ("name", "lat", "lon", "population")}
         wanted = {
-            "coal": ("power", totals[k, 0]),
-            "steel": ("industry", totals[k, 1] * facts["steel"].iloc[k]),
-            "cement": ("industry", totals[k, 1] * facts["cement"].iloc[k]),
+            "coal": totals[k, 0],
+            "steel": totals[k, 1] * facts["steel"].iloc[k],
+            "cement": totals[k, 1] * facts["cement"].iloc[k],
         }
-        for kind, (sector, tonnes) in wanted.items():
-            parts.append(_fill(known[known["region"] == k], own, kind, sector, tonnes, rng).assign(region=k))
-    return pd.concat([p for p in parts if len(p)], ignore_index=True)
+        here = known[known["region"] == k]
+        for kind, tonnes in wanted.items():
+            rows += [(*row, k) for row in _fill(_known_tonnes(here, kind), near, kind, tonnes, rng)]
+    return pd.DataFrame(rows, columns=["name", "sector", "kind", "lat", "lon", "capacity", "capacity_unit", "region"])
+
+
+def _known_tonnes(known: pd.DataFrame, kind: str) -> float:
+    """What the known plants of a kind emit by capacity, t a year; gas counts with coal, both are power."""
+    own = known[known["kind"].isin(("coal", "gas") if kind == "coal" else (kind,))]
+    return sum(
+        capacity * TONNES_PER_CAPACITY[other, unit]
+        for other, unit, capacity in zip(own["kind"], own["capacity_unit"], own["capacity"], strict=True)
+    )
 
 
 def _fill(
-    known: pd.DataFrame, cities: pd.DataFrame, kind: str, sector: str, tonnes: float, rng: np.random.Generator
-) -> pd.DataFrame:
+    have: float, near: dict[str, NDArray], kind: str, tonnes: float, rng: np.random.Generator
+) -> list[tuple[object, ...]]:
+    """Rows of plants that emit what is lacking of `tonnes`, t a year, scattered about cities."""
     median, sigma, unit = _SIZES[kind]
-    factor = TONNES_PER_CAPACITY[kind, unit]
-    kinds = ("coal", "gas") if kind == "coal" else (kind,)
-    have = sum(
-        float(known.loc[known["kind"] == other, "capacity"].sum()) * TONNES_PER_CAPACITY[other, unit] for other in kinds
-    )
-    lacking = max(tonnes - have, 0.0) / factor
+    lacking = max(tonnes - have, 0.0) / TONNES_PER_CAPACITY[kind, unit]
     count = max(int(lacking / (median * np.exp(sigma**2 / 2)) + 0.5), int(have == 0 and tonnes > 0))
-    size = np.minimum(median * rng.lognormal(0, sigma, count), 4 * median)
-    weight = cities["population"].to_numpy(float) ** 0.6
-    at = rng.choice(len(cities), count, p=weight / weight.sum())
-    lat, lon = scatter(cities["lat"].to_numpy()[at], cities["lon"].to_numpy()[at], np.full(count, 22.0), rng)
-    names = [f"Synthetic {city} {kind} {n + 1}" for n, city in enumerate(cities["name"].to_numpy()[at])]
-    return pd.DataFrame(
-        {"name": names, "sector": sector, "kind": kind, "lat": lat, "lon": lon, "capacity": np.round(size, 1),
-         "capacity_unit": unit}
-    )  # fmt: skip
+    size = np.round(np.minimum(median * rng.lognormal(0, sigma, count), 4 * median), 1)
+    weight = near["population"].astype(float) ** 0.6
+    at = rng.choice(weight.size, count, p=weight / weight.sum())
+    lat, lon = scatter(near["lat"][at], near["lon"][at], np.full(count, 22.0), rng)
+    sector = "power" if kind == "coal" else "industry"
+    return [
+        (f"Synthetic {near['name'][a]} {kind} {n + 1}", sector, kind, lat[n], lon[n], size[n], unit)
+        for n, a in enumerate(at)
+    ]
