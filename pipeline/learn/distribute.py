@@ -124,9 +124,8 @@ def learn_fields(
     times = posterior["time"].values
     stacks = [feature_matrix(*features, posterior["prior"].isel(time=k).values, t, grid) for k, t in enumerate(times)]
     tables = [_group_table(posterior, stacks, blocks, domain.groups == g) for g in range(len(domain.group_names))]
-    km2 = float(grid.area.mean()) / 1e6
     flat = folds.ravel()
-    jobs = [(n, t, flat[t.cell], settings, km2) for n, t in zip(domain.group_names, tables, strict=True) if len(t)]
+    jobs = [(n, t, flat[t.cell], settings) for n, t in zip(domain.group_names, tables, strict=True) if len(t)]
     models = map_units(_fit, jobs)
     by_number = {domain.group_names.index(m.group): m for m in models}
     shares = group_shares(domain.groups, len(domain.group_names), settings.blend_degrees / grid.step)
@@ -146,7 +145,7 @@ def _group_table(
     return concatenate([month_rows(posterior.isel(time=k), s, blocks, k, keep) for k, s in enumerate(stacks)])
 
 
-def _fit(job: tuple[str, Table, NDArray[np.int64], LearnSettings, float]) -> Model:
+def _fit(job: tuple[str, Table, NDArray[np.int64], LearnSettings]) -> Model:
     return fit_group(*job)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.seeds import generator
 from pipeline.learn.blocks import fold_of
-from pipeline.learn.scores import r2
+from pipeline.learn.scores import weighted_r2
 from pipeline.learn.table import Table
 
 
@@ -29,11 +29,11 @@ class LearnSettings:
     seed : of folds and of LightGBM.
     """
 
-    trees: int = 150
-    leaves: int = 15
+    trees: int = 120
+    leaves: int = 10
     learning_rate: float = 0.05
-    min_rows: int = 60
-    l2: float = 5.0
+    min_rows: int = 80
+    l2: float = 10.0
     folds: int = 5
     block_degrees: float = 2.0
     blend_degrees: float = 1.0
@@ -51,8 +51,9 @@ class Model:
     fold_texts : the models of the cross-fit; number k has not seen fold k.
     features : names in column order.
     smearing : factor from exp(predicted log) to the mean.
-    sigma_ln : standard deviation of ln(truth / learned), one per class of magnitude.
-    magnitude_edges : inner edges of the classes, ln of the prior's t km-2 month-1.
+    magnitudes : middles of classes of magnitude, ln of the prior's t km-2 month-1; what follows has a value for each.
+    damping : share of f that held-out blocks bear out, 0..1.
+    sigma_ln : standard deviation of ln(truth / learned).
     scores : skill, see `docs/learning.md`.
     importance : gain of each feature, summing to 1.
     sha256 : of the texts.
@@ -63,15 +64,22 @@ class Model:
     fold_texts: tuple[str, ...]
     features: tuple[str, ...]
     smearing: float
+    magnitudes: tuple[float, ...]
+    damping: tuple[float, ...]
     sigma_ln: tuple[float, ...]
-    magnitude_edges: tuple[float, ...]
     scores: Mapping[str, float] = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)
     sha256: str = ""
 
 
-MAGNITUDES = 4
+MAGNITUDES = 5
 SIGMA_RANGE = (0.1, 1.5)
+MONTH_FOLDS = 3
+
+
+def magnitude_of(features: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
+    """Ln of the prior's t km-2 month-1 of each row."""
+    return features[:, list(names).index("prior_density")].astype(float)
 
 
 def train(table: Table, settings: LearnSettings) -> str:
@@ -119,10 +127,12 @@ def predict_log(text: str, features: NDArray[np.float32]) -> NDArray[np.float64]
     return np.asarray(lgb.Booster(model_str=text).predict(features, num_threads=1), np.float64)
 
 
-def cross_fit(table: Table, fold: NDArray[np.int64], settings: LearnSettings) -> tuple[list[str], NDArray[np.float64]]:
-    """Models that each leave one fold out, and for every row the prediction of the one that has not seen it."""
+def cross_fit(
+    table: Table, fold: NDArray[np.int64], settings: LearnSettings, count: int
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Models that each leave one of `count` folds out; for every row the prediction of the one that has not seen it."""
     texts, out = [], np.zeros(len(table))
-    for k in range(int(fold.max(initial=0)) + 1):
+    for k in range(count):
         texts.append(train(table.rows(fold != k), settings))
         out[fold == k] = predict_log(texts[-1], table.features[fold == k])
     return texts, out
@@ -138,6 +148,24 @@ def smearing(table: Table, predicted: NDArray[np.float64]) -> float:
     s = np.where(table.weight > 0, table.sensitivity, 0.0)
     expected = float(np.sum(s * table.prior * np.exp(s * predicted)))
     return float(np.clip(np.sum(s * table.posterior) / expected, 0.5, 2.0)) if expected > 0 else 1.0
+
+
+def damping(table: Table, predicted: NDArray[np.float64]) -> float:
+    """Share of f that is borne out by blocks it has not seen, at its cautious end: 0..1.
+
+    Least squares of the target on the prediction, l = sum w t f / sum w f^2, less one standard error over blocks
+    (se^2 = B / (B - 1) sum_b (n_b - l d_b)^2 / (sum d)^2 with n_b, d_b the sums of block b): what cannot be told from
+    nothing is taken for nothing, so that the learned field falls back to the prior.
+    """
+    _, block = np.unique(table.block, return_inverse=True)
+    moment = np.bincount(block, table.weight * table.target * predicted)
+    square = np.bincount(block, table.weight * predicted**2)
+    n, total = int(np.count_nonzero(square)), float(square.sum())
+    if n < 2:
+        return 0.0
+    slope = float(moment.sum()) / total
+    error = np.sqrt(n / (n - 1) * float(np.sum((moment - slope * square) ** 2))) / total
+    return float(np.clip(slope - error, 0.0, 1.0))
 
 
 def residual_sigma(table: Table, predicted: NDArray[np.float64]) -> float:
@@ -156,7 +184,7 @@ def residual_sigma(table: Table, predicted: NDArray[np.float64]) -> float:
     return float(np.clip(np.sqrt(max(variance, 0.0)), *SIGMA_RANGE))
 
 
-def fit_group(name: str, table: Table, fold: NDArray[np.int64], settings: LearnSettings, km2: float) -> Model:
+def fit_group(name: str, table: Table, fold: NDArray[np.int64], settings: LearnSettings) -> Model:
     """Fit, cross-fit and score one training group.
 
     Parameters
@@ -164,14 +192,15 @@ def fit_group(name: str, table: Table, fold: NDArray[np.int64], settings: LearnS
     name : of the group.
     table : its rows over all months.
     fold : spatial fold of each row; global, so that a neighbouring group holds out the same cells.
-    km2 : area of a cell, km2, for the classes of magnitude.
     """
-    texts, held_out = cross_fit(table, fold, settings)
+    texts, raw = cross_fit(table, fold, settings, settings.folds)
     text = train(table, settings)
-    magnitude = np.log(table.prior / km2)
-    edges = tuple(float(e) for e in np.quantile(magnitude, np.arange(1, MAGNITUDES) / MAGNITUDES))
+    magnitude = magnitude_of(table.features, table.names)
+    edges = np.quantile(magnitude, np.arange(1, MAGNITUDES) / MAGNITUDES)
     kind = np.digitize(magnitude, edges)
-    sigma = tuple(residual_sigma(table.rows(kind == k), held_out[kind == k]) for k in range(MAGNITUDES))
+    middles = tuple(float(m) for m in np.quantile(magnitude, (np.arange(MAGNITUDES) + 0.5) / MAGNITUDES))
+    damped = tuple(damping(table.rows(kind == k), raw[kind == k]) for k in range(MAGNITUDES))
+    held_out = raw * np.interp(magnitude, middles, damped)
     factor = smearing(table, held_out)
     return Model(
         group=name,
@@ -179,9 +208,10 @@ def fit_group(name: str, table: Table, fold: NDArray[np.int64], settings: LearnS
         fold_texts=tuple(texts),
         features=table.names,
         smearing=factor,
-        sigma_ln=sigma,
-        magnitude_edges=edges,
-        scores=_scores(table, fold, held_out, factor, settings),
+        magnitudes=middles,
+        damping=damped,
+        sigma_ln=tuple(residual_sigma(table.rows(kind == k), held_out[kind == k]) for k in range(MAGNITUDES)),
+        scores=_scores(table, held_out, factor, settings),
         importance=_importance(text),
         sha256=checksum(text, texts),
     )
@@ -192,19 +222,17 @@ def checksum(text: str, fold_texts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join((text, *fold_texts)).encode()).hexdigest()
 
 
-def _scores(
-    table: Table, fold: NDArray[np.int64], held_out: NDArray[np.float64], factor: float, settings: LearnSettings
-) -> dict[str, float]:
+def _scores(table: Table, held_out: NDArray[np.float64], factor: float, settings: LearnSettings) -> dict[str, float]:
     """Skill on blocks and on months not seen, the prior's beside it, and what random folds would have claimed."""
-    months = fold_of(table.month, 3, settings.seed, "months")
-    by_month = cross_fit(table, months, settings)[1] if months.max(initial=0) else np.zeros(len(table))
-    rows = fold_of(np.arange(len(table)), int(fold.max(initial=0)) + 1, settings.seed, "rows")
-    by_row = cross_fit(table, rows, settings)[1]
+    months = fold_of(table.month, MONTH_FOLDS, settings.seed, "months")
+    by_month = cross_fit(table, months, settings, MONTH_FOLDS)[1] if months.any() else np.zeros(len(table))
+    rows = fold_of(np.arange(len(table)), settings.folds, settings.seed, "rows")
+    by_row = cross_fit(table, rows, settings, settings.folds)[1]
     scores = {"rows": float(len(table)), "observed_rows": float((table.weight > 0).sum())}
     for name, log in {"prior": 0.0 * held_out, "blocks": held_out, "months": by_month, "random": by_row}.items():
         level = factor if name != "prior" else 1.0
-        scores[f"r2_{name}"] = r2(table.posterior, level * table.prior * np.exp(log), table.sensitivity)
-        scores[f"r2_log_{name}"] = r2(table.target, log, table.weight, 0.0)
+        scores[f"r2_{name}"] = weighted_r2(level * table.prior * np.exp(log), table.posterior, table.sensitivity)
+        scores[f"r2_log_{name}"] = weighted_r2(log, table.target, table.weight, 0.0)
     scores["optimism_log"] = scores["r2_log_random"] - scores["r2_log_blocks"]
     return scores
 

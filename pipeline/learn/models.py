@@ -52,7 +52,7 @@ def load_model(store: Store, folder: str, group: str) -> Model:
             )
         texts[name] = raw.decode()
     folds = tuple(texts[f"{group}.fold{k}.txt"] for k in range(len(texts) - 1))
-    lists = {k: tuple(card[k]) for k in ("features", "sigma_ln", "magnitude_edges")}
+    lists = {k: tuple(card[k]) for k in ("features", "magnitudes", "damping", "sigma_ln")}
     model = Model(**{**card, **lists, "text": texts[f"{group}.txt"], "fold_texts": folds})
     if model.sha256 != checksum(model.text, model.fold_texts):
         raise InputError(f"the card of {group!r} names SHA-256 {model.sha256[:12]}", "that of its texts", "build again")

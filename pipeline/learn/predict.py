@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.learn.fit import Model, predict_log
+from pipeline.learn.fit import Model, magnitude_of, predict_log
 
 CLOSURE_TOLERANCE = 1e-9
 CLOSURE_ROUNDS = 500
@@ -50,10 +50,11 @@ def learned_log(
         for fold in np.unique(folds[reach]):
             here = reach & (folds == fold)
             rows = np.ascontiguousarray(features[:, here].T)
-            text = model.fold_texts[fold] if fold < len(model.fold_texts) else model.text
-            log[here] += shares[number][here] * (predict_log(text, rows) + np.log(model.smearing))
-            magnitude = rows[:, model.features.index("prior_density")]
-            sigma = np.asarray(model.sigma_ln)[np.digitize(magnitude, model.magnitude_edges)]
+            magnitude = magnitude_of(rows, model.features)
+            damping = np.interp(magnitude, model.magnitudes, model.damping)
+            ratio = damping * predict_log(model.fold_texts[fold], rows) + np.log(model.smearing)
+            log[here] += shares[number][here] * ratio
+            sigma = np.interp(magnitude, model.magnitudes, model.sigma_ln)
             variance[here] += shares[number][here] * sigma**2
     return log, np.where(shares.sum(axis=0) > 0, np.sqrt(variance), np.nan)
 

@@ -1,27 +1,22 @@
-"""Measures of skill."""
+"""Skill where rows do not weigh the same."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 
-def r2(
-    truth: NDArray[np.floating],
-    estimate: NDArray[np.floating],
-    weight: NDArray[np.floating] | None = None,
-    reference: float | None = None,
-) -> float:
-    """R2 = 1 - SSE / SST, weighted; NaN where nothing varies.
+def weighted_r2(estimate: ArrayLike, truth: ArrayLike, weight: ArrayLike, reference: float | None = None) -> float:
+    """R2 = 1 - sum w (x - t)^2 / sum w (t - r)^2; NaN where nothing varies.
 
     Parameters
     ----------
-    reference : SST is about this value; the (weighted) mean of the truth where it is not given.
+    reference : r; the weighted mean of the truth where it is not given.
     """
-    w = np.ones(np.shape(truth)) if weight is None else np.asarray(weight, float)
+    x, t, w = (np.asarray(a, float) for a in (estimate, truth, weight))
     total = float(w.sum())
     if total <= 0:
         return float("nan")
-    centre = float(np.sum(w * truth)) / total if reference is None else reference
-    spread = float(np.sum(w * (truth - centre) ** 2))
-    return 1.0 - float(np.sum(w * (truth - estimate) ** 2)) / spread if spread > 0 else float("nan")
+    centre = float(np.sum(w * t)) / total if reference is None else reference
+    spread = float(np.sum(w * (t - centre) ** 2))
+    return 1.0 - float(np.sum(w * (t - x) ** 2)) / spread if spread > 0 else float("nan")

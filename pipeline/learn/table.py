@@ -13,8 +13,9 @@ from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
 from pipeline.learn.features import prior_features, season
 
-SENSITIVITY_FLOOR = 0.05
-"""Cells whose posterior is less than this the observations' teach nothing."""
+SENSITIVITY_FLOOR = 0.2
+"""Cells whose posterior is less than this the observations' teach nothing: freeing them of the pull towards the prior
+would blow up what little is wrong with them."""
 MONTH_FEATURES = ("season_sin", "season_cos")
 
 
