@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from pipeline.ingest.products import PRODUCTS
+from tests.ingest.granules import tropomi, tropomi_name
+
+
+def command(*arguments):
+    from pipeline.ingest.__main__ import main
+
+    return main([str(a) for a in arguments])
+
+
+def test_ingest_then_report(tmp_path, capsys):
+    tropomi(tmp_path / tropomi_name(), 5e-5)
+    store = tmp_path / "s"
+    assert command("tropomi_no2", "--from", tmp_path / tropomi_name(), "--store", store) == 0
+    assert "1 used" in capsys.readouterr().out
+    assert command("report", "--store", store) == 0
+    assert "tropomi_no2: 1 used" in capsys.readouterr().out
+    assert command("report", "--store", store, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["products"]["tropomi_no2"]["records"]["used"] == 1200
+
+
+def test_dry_run_lists_and_writes_nothing(tmp_path, capsys):
+    place = tmp_path / "in"
+    place.mkdir()
+    tropomi(place / tropomi_name(), 5e-5)
+    (place / "readme.md").write_text("x")
+    assert command("tropomi_no2", "--from", place, "--store", tmp_path / "s", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "1 files" in out
+    assert "ignored" in out
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["unicorn", "--from", "."], 2, "product 'unicorn'"),
+        (["era5"], 2, "--from"),
+        (["era5", "--from", ".", "--year", "x"], 2, "--year 'x'"),
+        (["era5", "--from", ".", "--rule", "min_qa"], 2, "NAME=VALUE"),
+        (["tropomi_no2", "--from", ".", "--rule", "qa=1"], 2, "rule 'qa'"),
+        (["tropomi_no2", "--from", ".", "--rule", "min_qa=high"], 2, "type float"),
+        (["era5", "--from", "/no/such/place"], 3, "nothing at"),
+        (["era5", "--from", "ftp://x/y"], 4, "protocol 'ftp'"),
+    ],
+)
+def test_mistakes_have_their_exit_code_and_say_what_to_do(tmp_path, capsys, arguments, code, message):
+    assert command(*arguments, "--store", tmp_path / "s") == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_foreign_folder_is_not_written_into(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("x")
+    assert command("era5", "--from", tmp_path, "--store", tmp_path) == 4
+    assert "thesis.tex" in capsys.readouterr().err
+
+
+def test_files_that_fail_or_give_nothing_show_in_the_exit_code(tmp_path, capsys):
+    (tmp_path / "a.nc").write_bytes(b"\x89HDF broken")
+    assert command("tropomi_no2", "--from", tmp_path / "a.nc", "--store", tmp_path / "s") == 5
+    tropomi(tmp_path / "b.nc", 5e-5, qa=3)
+    assert command("tropomi_no2", "--from", tmp_path / "b.nc", "--store", tmp_path / "t") == 3
+    assert "1200 quality" in capsys.readouterr().out
+
+
+def test_help_lists_every_product(capsys):
+    with pytest.raises(SystemExit) as caught:
+        command("--help")
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in PRODUCTS)
+
+
+def test_every_product_of_the_contract_is_there():
+    wanted = (
+        "oco2 oco3 gosat_acos tansat tropomi_no2 tropomi_no2_l3 omi_no2 era5 ncep arco_era5 pbl viirs_vnl viirs_like "
+        "black_marble worldpop landscan gpw ghs_pop gem_coal gem_gas gem_cement gem_steel wri climate_trace meic edgar "
+        "odiac graced gridfed ceds tropess regions statistics"
+    )
+    assert set(wanted.split()) <= set(PRODUCTS)
