@@ -97,8 +97,9 @@ def _one(field: NDArray[np.float64], block: Block, whole: NDArray[np.float64]) -
         enough = (fraction > 0) & (fraction >= block.min_valid)
         return np.where(enough, total * np.multiply.outer(*block.density[1]), np.nan), fraction
     enough = fraction >= np.clip(block.min_valid, _TOLERANCE, 1 - _TOLERANCE)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(enough, total / fraction, np.nan), fraction
+    np.divide(total, fraction, out=total, where=enough)
+    total[~enough] = np.nan
+    return total, fraction
 
 
 def window(used: NDArray[np.integer], size: int) -> list[slice]:

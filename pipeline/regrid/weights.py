@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -139,13 +140,28 @@ def _along_lon(source: Axes, target: Axes, method: str) -> sparse.csr_array:
 
 def _matrix(given: xr.Dataset, wanted: xr.Dataset, method: str, periodic: bool = False) -> sparse.csr_array:
     """The weights of an `xesmf.Regridder` as a SciPy matrix, (cells of wanted, cells of given)."""
-    # Importing xESMF takes seconds, which only the process that makes weights should pay.
-    import xesmf
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Input array is not F_CONTIGUOUS")
-        made = xesmf.Regridder(given, wanted, method, periodic=periodic).weights.data
+        made = _regridder_class()(given, wanted, method, periodic=periodic).weights.data
     return _csr(made.coords[0], made.coords[1], made.data, made.shape)
+
+
+@cache
+def _regridder_class() -> Any:
+    """`xesmf.Regridder`, but for a check of indices that costs each process 1.6 s of compiling."""
+    # Importing xESMF takes seconds, which only the process that makes weights should pay.
+    import sparse as sparse_arrays
+    import xesmf
+
+    class Regridder(xesmf.Regridder):
+        def _compute_weights(self, grid_in: Any, grid_out: Any) -> xr.DataArray:
+            w = super()._compute_weights(grid_in, grid_out)
+            made = _csr(w["row_dst"] - 1, w["col_src"] - 1, w["weights"], (self.n_out, self.n_in)).tocoo()
+            # Sorted and without repeats by construction: said so, nothing is checked.
+            data = sparse_arrays.COO(np.stack(made.coords), made.data, made.shape, has_duplicates=False, sorted=True)
+            return xr.DataArray(data, dims=("out_dim", "in_dim"), name="weights")
+
+    return Regridder
 
 
 def _csr(row: NDArray, col: NDArray, data: NDArray, shape: tuple[int, int]) -> sparse.csr_array:
