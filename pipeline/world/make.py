@@ -128,9 +128,11 @@ def _make(plan: Plan, ground_of: Callable[[Plan], Ground], map_units: MapUnits) 
         in_domain[year] = domain_totals(plan, sources, len(ground.regions.codes))
         plan.store.write_bytes(sources.to_bytes(), sources_path(year))
     done = list(map_units(make_month, [MonthTask(plan, y, m, cubes) for y in plan.years for m in plan.months]))
-    for cube in cubes.values():
-        finish(plan.store, cube)
-    _write_records(plan, ground, ratios, totals, in_domain, done)
+    # The weather comes last: its years are those that a store is taken to have.
+    for name in sorted(cubes, key=lambda name: name == "era5"):
+        if name == "era5":
+            _write_records(plan, ground, ratios, totals, in_domain, done)
+        finish(plan.store, cubes[name])
     plan.store.remove("work/world")
 
 

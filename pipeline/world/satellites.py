@@ -62,7 +62,7 @@ def _climate(grid: Grid, day: np.datetime64) -> NDArray[np.float64]:
     lat, lon = grid.lat[:, None], grid.lon[None]
     north = 1 / (1 + np.exp(-(lat - 33.0) / 3.0))
     basin = np.exp(-0.5 * (((lat - 29.5) / 2.5) ** 2 + ((lon - 106.0) / 3.5) ** 2))
-    mean = 0.34 + 0.14 * north + 0.09 * (2 * north - 0.6) * winter - 0.10 * (1 - north) * spring
+    mean = 0.29 + 0.14 * north + 0.09 * (2 * north - 0.6) * winter - 0.10 * (1 - north) * spring
     return np.clip(mean * (1 - 0.5 * basin), 0.08, 0.85)
 
 

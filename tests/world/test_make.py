@@ -2,11 +2,13 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import pipeline.world
 from pipeline.core.errors import InputError, UsageError
 from pipeline.core.grid import block_sum, domain_grid
 from pipeline.core.labels import labels
@@ -16,8 +18,11 @@ from pipeline.core.schema import PRIOR_TOTAL_COLUMNS, SECTORS, check, input_sche
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
 from pipeline.world.__main__ import main, numbers
+from pipeline.world.beliefs import believed_totals
+from pipeline.world.geography import national_regions
 from pipeline.world.make import make_world
-from pipeline.world.physics import Physics, ideal
+from pipeline.world.physics import PRIOR_SIGMA_SECTOR, Physics, ideal
+from pipeline.world.plan import Plan
 
 DOMAIN = domain_grid("113,35,115,37")
 INPUTS = ("no2_tropomi", "xco2_oco2", "era5", "nightlights", "population")
@@ -111,6 +116,47 @@ def test_beliefs_are_off_and_say_so(world):
     assert nation / truth - 1 == pytest.approx(about["national_error"], abs=1e-6)
     assert abs(about["national_error"]) > 1e-3
     assert prior.loc[prior["region"] == "CN", "sigma_rel"].item() == 0.07
+
+
+def test_believed_totals_err_alone_or_together(world):
+    regions, totals = national_regions(), {2022: np.full((34, 4), 1e6)}
+    apart, together = (
+        believed_totals(regions, regions.codes, totals[2022], 2022, plan)
+        for plan in (Plan(world, 5, Physics(common_belief=flag), (2022,), (1,)) for flag in (False, True))
+    )
+    rows = [t.loc[t["region"] != "CN", "co2_tonnes"].to_numpy() for t, _ in (apart, together)]
+    np.testing.assert_allclose(rows[1] / rows[0], 1 + apart[1])
+    errors = np.log(rows[0].reshape(34, 4) / 1e6).std(axis=0)
+    np.testing.assert_allclose(errors, PRIOR_SIGMA_SECTOR, rtol=0.35)
+
+
+def test_believed_national_errors_are_normal_with_seven_per_cent(world):
+    regions, totals = national_regions(), np.full((34, 4), 1e6)
+    plans = (Plan(world, seed, Physics(), (2022,), (1,)) for seed in range(150))
+    drawn = [believed_totals(regions, regions.codes, totals, 2022, plan)[1] for plan in plans]
+    assert np.std(drawn) == pytest.approx(0.07, rel=0.2)
+    assert abs(np.mean(drawn)) < 0.02
+
+
+def test_an_interrupted_world_is_made_again(tmp_path):
+    def dies(fn, args):
+        if fn.__name__ == "make_month":
+            raise KeyboardInterrupt
+        return map(fn, args)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, map_units=dies)
+    assert not Store(str(tmp_path)).exists("inputs/era5.zarr")
+    store = make(tmp_path)
+    assert open_cube(store, "inputs/era5.zarr")["time"].size == 28 * 8
+    assert not store.names("work", "staging")
+
+
+def test_the_nature_run_shares_nothing_with_the_inversion():
+    room = Path(pipeline.world.__file__).parent
+    for module in room.glob("*.py"):
+        for other in ("transport", "invert", "learn", "ingest", "regrid", "product"):
+            assert f"from pipeline.{other}" not in module.read_text(), module.name
 
 
 def test_unlisted_plants_are_in_no_input(world):
