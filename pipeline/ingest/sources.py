@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
+from aiohttp import ClientError
+from botocore.exceptions import BotoCoreError
 
 from pipeline.core.errors import InputError
 from pipeline.ingest.contract import Granule
@@ -27,6 +29,8 @@ MAX_RATIO = 500
 MAX_MEMBERS = 100_000
 ZARR = re.compile(r"\.zarr(-v[23])?/?$")
 """A Zarr store is one thing to read, not a folder of files."""
+CLIENT_ERRORS = (ClientError, BotoCoreError, TimeoutError)
+"""What file systems over the net raise beside `OSError`."""
 _BLOCK = 8 * 2**20
 _TRIES = 5
 
@@ -74,18 +78,23 @@ def _expand(url: str, options: Mapping[str, Any]) -> Iterator[Granule]:
         return
     fs, path = fsspec.core.url_to_fs(url, **_fresh(url, options))
     try:
-        if any(c in path for c in "*[") and not fs.exists(path):
-            paths = sorted(p for p, info in fs.glob(path, detail=True).items() if info["type"] == "file")
-        elif fs.isdir(path) and not fs.isfile(path):
-            paths = sorted(fs.find(path))
-        else:
-            paths = [path]
-        for each in paths:
-            yield from _members(_granule(fs, each), options)
+        for each, info in sorted(_files(fs, path, url).items()):
+            yield from _members(_granule(fs, each, info), options)
     except FileNotFoundError:
         return
-    except OSError as error:
+    except (OSError, *CLIENT_ERRORS) as error:
         raise InputError(f"{url} cannot be listed ({error})", "a readable address", "check --from") from error
+
+
+def _files(fs: fsspec.AbstractFileSystem, path: str, url: str) -> dict[str, dict[str, Any]]:
+    """Files behind a path with what is known of each, in one listing where the file system can."""
+    web = url.startswith(("http://", "https://"))
+    if any(c in path for c in "*[") and (web or not fs.exists(path)):
+        return {p: info for p, info in fs.glob(path, detail=True).items() if info["type"] == "file"}
+    # Whether a web address is a folder can only be told by fetching it, so it is one when it ends like one.
+    if path.endswith("/") if web else fs.isdir(path) and not fs.isfile(path):
+        return dict(fs.find(path, detail=True))
+    return {path: fs.info(path)}
 
 
 def _fresh(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,9 +103,9 @@ def _fresh(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"use_listings_cache": False, **options} if remote else dict(options)
 
 
-def _granule(fs: fsspec.AbstractFileSystem, path: str) -> Granule:
-    info = fs.info(path)
-    tag = next((str(info[k]) for k in ("ETag", "etag", "md5Hash", "mtime", "LastModified") if info.get(k)), "")
+def _granule(fs: fsspec.AbstractFileSystem, path: str, info: Mapping[str, Any]) -> Granule:
+    tags = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "Last-Modified")
+    tag = next((str(info[k]) for k in tags if info.get(k)), "")
     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
     return Granule(path if local else fs.unstrip_protocol(path), int(info.get("size") or 0), tag.strip('"'))
 
@@ -189,12 +198,14 @@ def _fetch(fs: fsspec.AbstractFileSystem, path: str, target: str, granule: Granu
             try:
                 done = _copy_from(fs, path, out, done, granule.size)
                 break
-            except OSError as error:
+            except (FileNotFoundError, PermissionError) as error:
+                raise InputError(f"{granule.address} could not be fetched ({error!r})", "a readable file") from error
+            except (OSError, *CLIENT_ERRORS) as error:
                 problem, done = error, out.tell()
                 time.sleep(min(0.2 * 2**attempt, 5.0))
         else:
             raise InputError(
-                f"{granule.address} could not be fetched ({problem})", "a readable file", "run again"
+                f"{granule.address} could not be fetched ({problem!r})", "a readable file", "run again"
             ) from problem
     if granule.size and done != granule.size:
         raise InputError(f"{granule.address} came as {done} bytes", f"{granule.size}", "run again")
@@ -202,18 +213,25 @@ def _fetch(fs: fsspec.AbstractFileSystem, path: str, target: str, granule: Granu
 
 def _copy_from(fs: fsspec.AbstractFileSystem, path: str, out: Any, start: int, size: int) -> int:
     if not size:
-        data = fs.cat_file(path)
-        out.seek(0)
-        out.truncate()
-        out.write(data)
-        return len(data)
+        return _replace(out, fs.cat_file(path))
     while start < size:
-        block = fs.cat_file(path, start=start, end=min(start + _BLOCK, size))
-        if not block or len(block) > _BLOCK:
-            raise OSError(f"a range of {len(block)} bytes at {start}")
+        stop = min(start + _BLOCK, size)
+        block = fs.cat_file(path, start=start, end=stop)
+        if len(block) == size > stop - start:
+            # A server that knows no ranges sends everything.
+            return _replace(out, block)
+        if len(block) != stop - start:
+            raise OSError(f"{len(block)} bytes for the range {start}..{stop}")
         out.write(block)
-        start += len(block)
+        start = stop
     return start
+
+
+def _replace(out: Any, data: bytes) -> int:
+    out.seek(0)
+    out.truncate()
+    out.write(data)
+    return len(data)
 
 
 def _unpack(archive: str, granule: Granule, folder: str) -> str:
