@@ -96,7 +96,8 @@ def separable(source: Axes, target: Axes, method: str, mask: NDArray[np.bool_] |
 
 def _make(source: Axes, target: Axes, method: str, mask: NDArray[np.bool_] | None) -> Weights:
     if separable(source, target, method, mask):
-        return Separable(_along_lat(source, target, method), _along_lon(source, target, method))
+        lon = _along_lon(source, target, method)
+        return Separable(_along_lat(source, target, method, lon), lon)
     if target.shape[0] * target.shape[1] > _GENERAL_LIMIT:
         raise InputError(
             f"{method}{' with a mask' if mask is not None else ''} onto {target.shape[0]} x {target.shape[1]} cells",
@@ -110,15 +111,24 @@ def _make(source: Axes, target: Axes, method: str, mask: NDArray[np.bool_] | Non
     return General(_matrix(given, wanted, method, periodic), source.shape, target.shape)
 
 
-def _along_lat(source: Axes, target: Axes, method: str) -> sparse.csr_array:
-    """Weights along a meridian: those of a strip so narrow that parallels and great circles agree.
+def _along_lat(source: Axes, target: Axes, method: str, lon: sparse.csr_array) -> sparse.csr_array:
+    """Weights along a meridian: those of a strip of one column of cells, and for bilinear of two of points.
 
-    Bilinear takes a strip of two columns of points with the target between them, whose weights are added.
+    Conservative: the strip is so narrow that parallels and great circles agree. Bilinear: ESMF's cells are bent, so
+    the weights along a meridian depend a little on how far the target is from the columns. The strip is as wide as
+    the source's cells and the target stands where w (1 - w), on which the bend depends, has its mean over the
+    targets: exact where all targets stand alike (points to the cells between them), else a compromise.
     """
-    width = np.array([-_STRIP, _STRIP])
-    columns = width if method == "bilinear" else np.zeros(1)
-    given = _dataset(Axes(source.lat, columns, source.lat_edges, width))
-    wanted = _dataset(Axes(target.lat, np.zeros(1), target.lat_edges, width))
+    strip = np.array([-_STRIP, _STRIP])
+    columns, at = np.zeros(1), 0.0
+    if method == "bilinear":
+        mapped = np.diff(lon.indptr) > 0
+        products = (1 - (lon**2).sum(axis=1)[mapped]) / 2
+        mean = np.clip(products.mean() if mapped.any() else 0.0, 0.0, 0.25)
+        columns = np.array([0.0, float(np.median(np.abs(np.diff(source.lon))))])
+        at = columns[1] * (1 - np.sqrt(1 - 4 * mean)) / 2
+    given = _dataset(Axes(source.lat, columns, source.lat_edges, strip))
+    wanted = _dataset(Axes(target.lat, np.array([at]), target.lat_edges, strip))
     matrix = _matrix(given, wanted, method).tocoo()
     column = matrix.coords[1] // len(columns)
     return _csr(matrix.coords[0], column, matrix.data, (len(target.lat), len(source.lat)))

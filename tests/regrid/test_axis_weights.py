@@ -63,6 +63,15 @@ def test_conservative_weights_are_overlaps_of_bands_and_widths():
     np.testing.assert_allclose(weights.lon.toarray(), share(TARGET.lon_edges, SOURCE.lon_edges), atol=1e-11)
 
 
+def test_winds_between_points_get_the_general_answer_exactly():
+    """Points to the quarter-degree cells between them: every target stands alike in its cell."""
+    points = axes(50 - 0.25 * np.arange(80), 100 + 0.25 * np.arange(60))
+    for target in (Grid.from_bounds(101, 34, 113, 44, 4), Grid.from_bounds(100, 31, 114, 50, 4)):
+        goal = Axes.of_grid(target)
+        both = kron(weights_for(points, goal, "bilinear")), general(points, goal, "bilinear")
+        assert abs(both[0] - both[1]).max() <= 1e-12
+
+
 @pytest.mark.parametrize("shift", [-360, 360])
 def test_longitudes_may_be_written_either_way(shift):
     moved = axes(SOURCE.lat, SOURCE.lon + shift)
