@@ -38,7 +38,7 @@ from pipeline.transport.footprint import aggregation
 from pipeline.transport.winds import column_wind
 
 Result = dict[str, Any]
-FIRST_MEMBERS = 16
+FIRST_MEMBERS = 10
 """Members of the first look: enough for the spread that weights the learning."""
 _NEAR = 6
 """Cells around China whose columns still say something about its emissions."""

@@ -26,8 +26,8 @@ class TransportOptions:
     ages: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 14)
     classes: tuple[float, ...] = (0, 1.5, 4, 14)
     coarsen: tuple[int, ...] = (1, 1, 2)
-    diffusion: float = 1.5e4
-    wind_error: float = 1.0
+    diffusion: float = 5e3
+    wind_error: float = 0.7
     lifetime: float = 4.0
     margin: int = 12
 
@@ -57,9 +57,9 @@ class PriorOptions:
     sigma_province: float = 0.15
     sigma_province_sector: float = 0.15
     sigma_month: float = 0.12
-    sigma_cell: tuple[float, ...] = (0.5, 0.6, 0.4, 0.4)
+    sigma_cell: tuple[float, ...] = (0.4, 0.8, 0.7, 0.45)
     correlation: float = 50.0
-    floor_share: float = 0.08
+    floor_share: float = 0.06
     sigma_floor: float = 1.5
     point_share: tuple[float, ...] = (1.0, 0.7, 0.0, 0.0)
 
@@ -102,12 +102,12 @@ class InversionOptions:
     background: float = 5e-6
     sigma_background: float = 5e-6
     sigma_background_local: float = 2e-6
-    model_error: float = 0.35
+    model_error: float = 0.4
     error_floor: float = 4e-6
-    error_inflation: float = 2.0
+    error_inflation: float = 3.0
     members: int = 50
     iterations: int = 8
-    sample_share: float = 0.34
+    sample_share: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("nox_ratio", "daytime"):

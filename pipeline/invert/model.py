@@ -72,7 +72,7 @@ class ColumnModel:
 
     def nox(self, z: NDArray) -> NDArray[np.float64]:
         """NOx of each entry, kg s-1, (n_entry, k)."""
-        log = self.state.log_nox @ self.state.mix(z)
+        log = self.state.log_nox @ self.state.mix(z.reshape(self.state.size, -1))
         return np.asarray(self.state.mean_nox[:, None] * np.exp(log - self._variance_nox[:, None] / 2))
 
     def lifetime(self, z: NDArray) -> NDArray[np.float64]:
@@ -149,6 +149,28 @@ class Tangent:
         dz[state.blocks["lifetime"]] += model.options.sigma_lifetime * by_group
         dz[state.blocks["background"]] += dv[start:]
         return dz
+
+
+    def curvature(self, matrix: sparse.csr_matrix, weight: NDArray) -> NDArray[np.float64]:
+        """About the diagonal of I + V^T H^T W H V, (size, 1 or k): products between different blocks left out."""
+        state, model = self.model.state, self.model
+        squared = matrix.copy()
+        squared.data = squared.data**2
+        block = np.asarray(squared.T @ weight.astype(matrix.dtype), float)[:, None]
+        cell = np.zeros((state.n_cell, self.survival.shape[2]))
+        start = 0
+        for a, c in zip(model.aggregate, self.survival, strict=True):
+            cell += c**2 * (a.T @ block[start : start + a.shape[0]])
+            start += a.shape[0]
+        entry = self.nox**2 * cell[state.cell]
+        squares = state.log_nox.copy()
+        squares.data = squares.data**2
+        diagonal = np.asarray(squares.T @ entry)
+        for name, root in state.roots.items():
+            diagonal[state.blocks[name]] = (root**2).T @ diagonal[state.blocks[name]]
+        diagonal += 1.0
+        diagonal[state.blocks["background"]] += block[start:]
+        return diagonal
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)

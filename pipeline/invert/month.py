@@ -20,9 +20,11 @@ from pipeline.invert.solve import Optimum, conjugate_gradient, minimise
 from pipeline.invert.state import PERSISTENT, State
 
 _PROBES = 8
-_MEMBER_TOLERANCE, _CORRECTION_TOLERANCE = 0.03, 0.1
+_MEMBER_TOLERANCE, _CORRECTION_TOLERANCE = 0.02, 0.1
 _CORRECTIONS = 3
 _HALVINGS = 3
+_ALWAYS = 20_000
+"""Observations up to this number are all used for the members' curvature; a share of few would be a poor sample."""
 _LONGEST = 3.0
 """Longest step of a correction in prior sigmas: far from the optimum the tangent is no guide."""
 
@@ -94,9 +96,10 @@ def draw(
     if not error.size:
         return Draws(xi, xi, xi, np.zeros((state.n_china, _PROBES)), signs)
     rng = generator("observations", *key)
-    chosen = np.flatnonzero(rng.random(error.size) < options.sample_share)
+    kept = min(1.0, max(options.sample_share, _ALWAYS / error.size))
+    chosen = np.flatnonzero(rng.random(error.size) < kept)
     part, weight = model.matrix[chosen], (model.unit / error) ** 2
-    share = weight[chosen] / options.sample_share
+    share = weight[chosen] / kept
     tangent = model.linearise(optimum.z)
     noise = rng.standard_normal((error.size, n)).astype(model.matrix.dtype)
     pushed = np.asarray(model.matrix.T @ (np.sqrt(weight)[:, None] * noise).astype(model.matrix.dtype), float)

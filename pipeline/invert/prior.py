@@ -196,7 +196,8 @@ def _with_floor(
 ) -> NDArray[np.float64]:
     """Move a share of power and industry to a floor that follows lights weakly: (source, lat, lon)."""
     moved = options.floor_share * level[:, :2].sum(axis=1)
-    weak = _normalised(shares * (0.3 + np.sqrt(np.nan_to_num(proxies.lights))))
+    glow = np.sqrt(np.nan_to_num(proxies.lights))
+    weak = _normalised(shares * (glow + 0.05 * glow.mean() + 1e-6))
     kept = annual.copy()
     kept[:2] *= 1.0 - options.floor_share
     return np.concatenate([kept, np.einsum("p,pyx->yx", moved, weak)[None]])

@@ -17,7 +17,7 @@ from scipy import sparse
 from pipeline.invert.model import ColumnModel, Tangent, weighted_normal
 
 _TOLERANCE = 1e-3
-_FORCING = 0.02
+_FORCING = 0.1
 _HALVINGS = 6
 
 
@@ -96,14 +96,14 @@ def conjugate_gradient(
     most: int = 80,
     matrix: sparse.csr_matrix | None = None,
 ) -> tuple[NDArray[np.float64], int]:
-    """Solve (I + V^T H^T W H V) x = rhs for several right sides at once.
+    """Solve (I + V^T H^T W H V) x = rhs for several right sides at once, preconditioned by the diagonal.
 
     Parameters
     ----------
     tangent : V.
     weight : diagonal of W for the rows of the matrix.
     rhs : (size, k).
-    tolerance : relative size of the residual at which a side is done.
+    tolerance : relative size of the (scaled) residual at which a side is done.
     matrix : rows of H to use; all by default.
 
     Returns
@@ -111,22 +111,26 @@ def conjugate_gradient(
     Solutions (size, k) and the number of products with the matrix.
     """
     h = tangent.model.matrix if matrix is None else matrix
+    scale = 1.0 / tangent.curvature(h, weight)
 
     def apply(p: NDArray) -> NDArray:
         return p + tangent.adjoint(weighted_normal(h, weight, tangent.forward(p)).astype(float))
 
     x = np.zeros_like(rhs)
-    r, p = rhs.copy(), rhs.copy()
-    norm = np.einsum("ij,ij->j", r, r)
+    r = rhs.copy()
+    s = scale * r
+    p = s.copy()
+    norm = np.einsum("ij,ij->j", r, s)
     goal = tolerance**2 * np.maximum(norm, 1e-30)
     for count in range(1, most + 1):
         q = apply(p)
         alpha = norm / np.maximum(np.einsum("ij,ij->j", p, q), 1e-30)
         x += alpha * p
         r -= alpha * q
-        new = np.einsum("ij,ij->j", r, r)
+        s = scale * r
+        new = np.einsum("ij,ij->j", r, s)
         if np.all(new <= goal):
             return x, count
-        p = r + (new / np.maximum(norm, 1e-30)) * p
+        p = s + (new / np.maximum(norm, 1e-30)) * p
         norm = new
     return x, most
