@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -82,26 +83,9 @@ def magnitude_of(features: NDArray[np.float32], names: Sequence[str]) -> NDArray
     return features[:, list(names).index("prior_density")].astype(float)
 
 
-def train(table: Table, settings: LearnSettings) -> str:
-    """Fit f in ln(truth / prior) = f(features) by weighted least squares and give the model as text.
-
-    The prior is the offset: without evidence f is 0 and the learned field is the prior, so point sources stay placed
-    where they are known and only their level is learned. Rows of weight 0 are left out.
-    """
-    taught = table.weight > 0
-    if taught.sum() < 2 * settings.min_rows:
-        return ""
-    weight = table.weight[taught] / table.weight[taught].mean()
-    # A few rows that the satellites saw very well must not be the whole lesson.
-    weight = np.minimum(weight, 10.0)
-    data = lgb.Dataset(
-        table.features[taught],
-        np.clip(table.target[taught], -4, 4),
-        weight=weight,
-        feature_name=list(table.names),
-        params={"verbosity": -1, "feature_pre_filter": False},
-    )
-    parameters = {
+def parameters(settings: LearnSettings) -> dict[str, Any]:
+    """LightGBM's parameters; the same settings give the same model whatever the machine does besides."""
+    return {
         "objective": "regression",
         "boost_from_average": False,
         "learning_rate": settings.learning_rate,
@@ -117,7 +101,26 @@ def train(table: Table, settings: LearnSettings) -> str:
         "seed": int(generator("lightgbm", settings.seed).integers(2**31)),
         "verbosity": -1,
     }
-    return str(lgb.train(parameters, data, settings.trees).model_to_string())
+
+
+def lesson(table: Table) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Features, target and weight of the rows that teach; a few rows seen very well must not be the whole lesson."""
+    taught = table.weight > 0
+    weight = np.minimum(table.weight[taught] / table.weight[taught].mean(), 10.0) if taught.any() else np.zeros(0)
+    return table.features[taught], np.clip(table.target[taught], -4, 4), weight
+
+
+def train(table: Table, settings: LearnSettings) -> str:
+    """Fit f in ln(truth / prior) = f(features) by weighted least squares and give the model as text.
+
+    The prior is the offset: without evidence f is 0 and the learned field is the prior, so point sources stay placed
+    where they are known and only their level is learned. Rows of weight 0 are left out.
+    """
+    features, target, weight = lesson(table)
+    if len(target) < 2 * settings.min_rows:
+        return ""
+    data = lgb.Dataset(features, target, weight=weight, feature_name=list(table.names), params={"verbosity": -1})
+    return str(lgb.train(parameters(settings), data, settings.trees).model_to_string())
 
 
 def predict_log(text: str, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -155,7 +158,8 @@ def damping(table: Table, predicted: NDArray[np.float64]) -> float:
 
     Least squares of the target on the prediction, l = sum w t f / sum w f^2, less one standard error over blocks
     (se^2 = B / (B - 1) sum_b (n_b - l d_b)^2 / (sum d)^2 with n_b, d_b the sums of block b): what cannot be told from
-    nothing is taken for nothing, so that the learned field falls back to the prior.
+    nothing is taken for nothing, so that the learned field falls back to the prior. It is scaled by the share of seen
+    rows that taught at all: among small emitters those are the ones that turned out large, no lesson for the others.
     """
     _, block = np.unique(table.block, return_inverse=True)
     moment = np.bincount(block, table.weight * table.target * predicted)
@@ -165,7 +169,7 @@ def damping(table: Table, predicted: NDArray[np.float64]) -> float:
         return 0.0
     slope = float(moment.sum()) / total
     error = np.sqrt(n / (n - 1) * float(np.sum((moment - slope * square) ** 2))) / total
-    return float(np.clip(slope - error, 0.0, 1.0))
+    return float(np.clip(slope - error, 0.0, 1.0) * np.mean(table.weight[table.seen] > 0))
 
 
 def residual_sigma(table: Table, predicted: NDArray[np.float64]) -> float:

@@ -29,6 +29,7 @@ class Table:
     target : ln(truth / prior) as the observations have it, without the pull towards the prior: shift / sensitivity.
     weight : sensitivity / sigma_ln^2, the inverse error variance of the target.
     shift : ln(posterior mean / prior); sensitivity : share of it the observations decide, 0..1; sigma_ln : posterior.
+    seen : whether any observation touched the cell.
     member : ln(random member / prior), the label of the calibration.
     prior, posterior : tonnes in the month.
     block, month, cell : labels of the row; cell counts along the flattened grid.
@@ -41,6 +42,7 @@ class Table:
     shift: NDArray[np.float64]
     sensitivity: NDArray[np.float64]
     sigma_ln: NDArray[np.float64]
+    seen: NDArray[np.bool_]
     member: NDArray[np.float64]
     prior: NDArray[np.float64]
     posterior: NDArray[np.float64]
@@ -64,14 +66,14 @@ def summarise(month: xr.Dataset, *seed: object) -> xr.Dataset:
     Parameters
     ----------
     month : `co2` (member, sector, lat, lon) and `prior` (sector, lat, lon) in tonnes, `averaging_kernel` and
-        `variance_reduction` (lat, lon), `prior_sigma` (lat, lon) of the prior's total, tonnes.
+        `variance_reduction`, `n_no2`, `n_xco2` (lat, lon), `prior_sigma` (lat, lon) of the prior's total, tonnes.
     seed : parts that name the month, for the choice of the member.
 
     Returns
     -------
     `co2` and `prior` (sector, lat, lon): member mean and prior; `member` (lat, lon): the total of a random member per
     cell; `sigma_ln` (lat, lon): standard deviation of ln(total) over members; `prior_sigma_ln`: that of the prior;
-    `sensitivity` (lat, lon).
+    `sensitivity`, and `seen` (lat, lon): whether any observation touched the cell.
     """
     members = month["co2"].transpose("member", "sector", "lat", "lon")
     total = members.sum("sector").values
@@ -89,6 +91,7 @@ def summarise(month: xr.Dataset, *seed: object) -> xr.Dataset:
             "sigma_ln": (plane, logs.std(axis=0, ddof=1)),
             "prior_sigma_ln": (plane, np.sqrt(np.log1p(relative**2))),
             "sensitivity": (plane, sensitivity(month)),
+            "seen": (plane, (month["n_no2"].values + month["n_xco2"].values > 0).astype(np.int8)),
         }
     )
 
@@ -157,6 +160,7 @@ def month_rows(
         shift=shift,
         sensitivity=gain,
         sigma_ln=sigma,
+        seen=summary["seen"].values[keep].astype(bool),
         member=np.log(np.maximum(summary["member"].values[keep], 1e-12) / prior),
         prior=prior,
         posterior=posterior,

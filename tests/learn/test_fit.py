@@ -10,20 +10,8 @@ from pipeline.core.metrics import r2
 from pipeline.learn.blocks import block_index, fold_of
 from pipeline.learn.distribute import learn_fields
 from pipeline.learn.fit import LearnSettings, fit_group, predict_log, residual_sigma, smearing, train
-from pipeline.learn.table import concatenate, feature_matrix, month_rows
 
 QUICK = LearnSettings(trees=80, leaves=8)
-
-
-@pytest.fixture(scope="module")
-def table(toy):
-    blocks = block_index(toy.grid, 2.0)
-    rows = []
-    for k, t in enumerate(toy.posterior["time"].values):
-        month = toy.posterior.isel(time=k)
-        stack = feature_matrix(*toy.features, month["prior"].values, t, toy.grid)
-        rows.append(month_rows(month, stack, blocks, k, np.ones(toy.grid.shape, bool)))
-    return concatenate(rows)
 
 
 @pytest.fixture(scope="module")

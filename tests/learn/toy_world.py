@@ -49,6 +49,8 @@ def make_world(seed=0, months=4, degrees=12.0, n_member=50, seen=0.6):
                 "prior_sigma": (("lat", "lon"), prior.sum(axis=0) * np.sqrt(np.expm1(SIGMA_PRIOR**2))),
                 "averaging_kernel": (("lat", "lon"), kernel),
                 "variance_reduction": (("lat", "lon"), kernel),
+                "n_no2": (("lat", "lon"), np.where(blind, 0.0, 1.0)),
+                "n_xco2": (("lat", "lon"), np.zeros(shape)),
             },
             coords=grid.coords(),
         )
