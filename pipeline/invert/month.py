@@ -66,14 +66,32 @@ def solve_month(
     """
     model = ColumnModel(state, observations, blocks, transport, options)
 
+    noise, relative = separate_error(observations.column, observations.sigma)
+
     def sigma(modelled: NDArray) -> NDArray:
         signal = np.maximum(modelled - options.background, 0.0)
-        variance = observations.sigma**2 + (options.model_error * signal) ** 2
+        variance = noise**2 + (relative**2 + options.model_error**2) * signal**2
         return np.sqrt(options.error_inflation * variance)
 
     optimum, error = minimise(model, observations.column, sigma, options.iterations)
     draws = draw(model, observations, optimum, error, options, key)
     return _summarise(grid, model, observations, optimum, error, draws)
+
+
+def separate_error(column: NDArray, sigma: NDArray) -> tuple[NDArray[np.float64], float]:
+    """Split stated errors into noise (mol m-2, per observation) and a part relative to the column.
+
+    Retrievals state errors that grow with the column they saw; taken as they are, low columns would count more and
+    the result would be low. With a the 10 % quantile of the stated errors, the relative part is the median of
+    sqrt(sigma^2 - a^2) / y over columns above 5 a; what it does not explain is noise, at least a.
+    """
+    if not column.size:
+        return sigma, 0.0
+    least = float(np.quantile(sigma, 0.1))
+    high = column > 5 * least
+    grown = np.sqrt(np.maximum(sigma[high] ** 2 - least**2, 0.0)) / column[high]
+    relative = float(np.median(grown)) if grown.size else 0.0
+    return np.sqrt(np.maximum(sigma**2 - (relative * column) ** 2, least**2)), relative
 
 
 def draw(

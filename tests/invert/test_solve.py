@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.invert.model import weighted_normal
-from pipeline.invert.month import draw, solve_month
+from pipeline.invert.month import draw, separate_error, solve_month
 from pipeline.invert.solve import conjugate_gradient, minimise
 
 from .conftest import make_case
@@ -162,3 +162,17 @@ def test_laplace_mean_and_sigma_against_mcmc():
             chain.append(np.sum(state.mean_co2 * np.exp(state.log_co2 @ state.mix(z) - variance / 2)))
     assert ours.mean() == pytest.approx(np.mean(chain), rel=0.06)
     assert ours.std() == pytest.approx(np.std(chain), rel=0.25)
+
+
+def test_errors_that_grow_with_the_column_are_told_from_noise():
+    rng = np.random.default_rng(8)
+    truth = rng.lognormal(-10, 1.5, 4000)
+    column = truth + rng.normal(0, 1e-6, truth.size)
+    noise, relative = separate_error(column, np.hypot(5e-6, 0.2 * column))
+    assert relative == pytest.approx(0.2, rel=0.05)
+    assert np.median(noise) == pytest.approx(5e-6, rel=0.1)
+    high = column > np.quantile(column, 0.9)
+    assert np.median(noise[high] / np.hypot(5e-6, 0.2 * column)[high]) < 0.5
+    constant, none = separate_error(column, np.full(column.size, 5e-6))
+    assert none == 0
+    assert constant == pytest.approx(5e-6)
