@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.ingest.axes import Axis
-from pipeline.ingest.contract import Rejected, Rules
+from pipeline.ingest.contract import Rules, Skipped
 from pipeline.ingest.cubefile import CubeFile
 from pipeline.ingest.era5 import Reanalysis, lazy
 from pipeline.ingest.gridded import explained
@@ -41,8 +41,6 @@ class ArcoReader:
     @contextlib.contextmanager
     def open(self, path: str, rules: Rules) -> Iterator[OpenGrid]:  # noqa: ARG002
         """The years of a store at an address."""
-        if not self.years:
-            raise Rejected("the store holds decades: name the years with --year")
         parent, name = path.rstrip("/").rsplit("/", 1)
         with explained():
             ds = open_cube(Store(parent, self._options(path)), name, chunks=None)
@@ -65,5 +63,5 @@ def _of_years(ds: xr.Dataset, years: tuple[int, ...]) -> xr.Dataset:
     if stop := ds.attrs.get("valid_time_stop"):
         known &= times < np.datetime64(str(stop)[:10]) + np.timedelta64(1, "D")
     if not known.any():
-        raise Rejected(f"times {str(times[0])[:10]}..{str(times[-1])[:10]}, none of {', '.join(map(str, years))}")
+        raise Skipped(f"times {str(times[0])[:10]}..{str(times[-1])[:10]}, none of {', '.join(map(str, years))}")
     return ds.isel(time=np.flatnonzero(known))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import CarbonCubeError, InputError
-from pipeline.ingest.contract import FAILED, REJECTED, SKIPPED, USED, Granule, Outcome, Rejected
+from pipeline.ingest.contract import FAILED, REJECTED, SKIPPED, USED, Granule, Outcome, Rejected, Skipped
 from pipeline.ingest.sources import local_file
 from pipeline.store.cubes import open_cube
 from pipeline.store.ledger import Ledger, digest
@@ -158,6 +158,8 @@ def guarded(granule: Granule, options: Mapping[str, Any], work: Callable[[str], 
     try:
         with local_file(granule, options) as path:
             return work(path)
+    except Skipped as verdict:
+        return Outcome(SKIPPED, verdict.counts, verdict.reason)
     except Rejected as verdict:
         return Outcome(REJECTED, verdict.counts, verdict.reason)
     except CarbonCubeError as error:

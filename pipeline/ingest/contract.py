@@ -29,6 +29,10 @@ class Rejected(Exception):  # noqa: N818 - not an error of the run: a verdict on
         return type(self), (self.reason, self.counts)
 
 
+class Skipped(Rejected):
+    """A file that holds nothing of the years asked for: the ledger does not note it, so that it can be taken later."""
+
+
 @dataclass(frozen=True)
 class Granule:
     """One file to ingest.

@@ -71,7 +71,9 @@ class CountRaster:
                 "assumed": f"persons per cell, summed over {block} x {block} cells; negative and undeclared fill is "
                 "missing; countries of a year add up",
             }
-            contents = Contents((f"{year}-01-01",), ("population",), lat, lon, parts=(f"{year} {name}",), attrs=attrs)
+            # Two rasters of one frame and year are the same people, whatever their names.
+            part = f"{year} {lat.size} x {lon.size} cells from {lon.first:.3f} E, {lat.first:.3f} N"
+            contents = Contents((f"{year}-01-01",), ("population",), lat, lon, parts=(part,), attrs=attrs)
             missing = (() if dataset.nodata is None else (float(dataset.nodata),)) + (-99999.0, -9999.0, -200.0)
             limit = MAX_PERSONS * max(1.0, (lat.step / ARC30) ** 2)
             yield RasterWindow(dataset, contents, rows, cols, block, missing=missing, allowed=(0.0, limit))

@@ -80,8 +80,31 @@ def write_documents(
     for path, group in by_path.items():
         if check:
             check(path)
-        _write(store, path, _joined(path, group), group[0][1].attrs)
+        content = _joined(path, group)
+        if path.startswith("inputs/point_sources/") and isinstance(content, pd.DataFrame):
+            check_kinds(store, path, content)
+        _write(store, path, content, group[0][1].attrs)
     return sorted(by_path)
+
+
+def check_kinds(store: Store, path: str, content: pd.DataFrame) -> None:
+    """Refuse plants of a kind that another source in the store has too: they would be counted twice.
+
+    Raises
+    ------
+    InputError : there is one.
+    """
+    folder, name = path.rsplit("/", 1)
+    for other in store.names(folder):
+        if other == name or not other.endswith(".parquet"):
+            continue
+        table = pq.read_table(io.BytesIO(store.read_bytes(folder, other)), columns=["kind"])
+        if shared := sorted(set(table["kind"].to_pylist()) & set(content["kind"])):
+            raise InputError(
+                f"{other} holds {', '.join(shared)} already, and {name} would too",
+                "one source for each kind of plant",
+                f"remove {folder}/{other}, or leave {name} out",
+            )
 
 
 def _joined(path: str, group: Sequence[tuple[Granule, Document]]) -> pd.DataFrame | str | xr.Dataset:

@@ -40,9 +40,17 @@ def run_grids(books: Books, reader: GridReader, granules: Sequence[Granule], map
             new.append(Source(task[3], books.key(task[3]), found))
         else:
             books.record(task[3], found)
-    new = _unique(books, known, new)
-    if new:
-        _Plan(books, reader, known, new).run(map_function)
+    while new:
+        unique, twice = _unique(known, new)
+        good = _Plan(books, reader, known, unique).run(map_function) if unique else []
+        known += good
+        # A file that says what another says is left out, unless that other one could not be read after all.
+        held = {part: s.granule.address for s in known for part in s.contents.parts}
+        new = [s for s in twice if not any(part in held for part in s.contents.parts)]
+        for source in (s for s in twice if s not in new):
+            part = next(part for part in source.contents.parts if part in held)
+            reason = f"{part} is there already, from {held[part]}"
+            books.record(source.granule, Outcome(REJECTED, reason=reason))
 
 
 def _look_up(task: tuple[Request, GridReader, dict[str, Any], Granule]) -> Contents | Outcome:
@@ -75,18 +83,15 @@ def _known(books: Books, granules: Sequence[Granule]) -> list[Source]:
     return sources
 
 
-def _unique(books: Books, known: Sequence[Source], new: Sequence[Source]) -> list[Source]:
-    """Where files are added up, one that says what another said already is left out."""
-    holder = {part: s.granule.address for s in known for part in s.contents.parts}
-    kept = []
+def _unique(known: Sequence[Source], new: Sequence[Source]) -> tuple[list[Source], list[Source]]:
+    """New files that say something new, and those that say what another one says already."""
+    held = {part for s in known for part in s.contents.parts}
+    kept: list[Source] = []
+    twice: list[Source] = []
     for source in sorted(new, key=lambda s: s.granule.address):
-        twice = next((p for p in source.contents.parts if p in holder), None)
-        if twice:
-            books.record(source.granule, Outcome(REJECTED, reason=f"{twice} is there already, from {holder[twice]}"))
-            continue
-        holder |= dict.fromkeys(source.contents.parts, source.granule.address)
-        kept.append(source)
-    return kept
+        (twice if held & set(source.contents.parts) else kept).append(source)
+        held |= set(source.contents.parts)
+    return kept, twice
 
 
 @dataclass
@@ -96,14 +101,14 @@ class _Plan:
     known: list[Source]
     new: list[Source]
 
-    def run(self, map_function: MapFunction) -> None:
-        """Make room in the cube, fill what the new files touch, conclude on each."""
+    def run(self, map_function: MapFunction) -> list[Source]:
+        """Make room in the cube, fill what the new files touch, conclude on each; gives back the files used."""
         store, books = self.books.request.store, self.books
         cube, lat, lon = self.reader.cube([s.contents for s in (*self.known, *self.new)])
         lat, lon = cube.grid(store) or (lat, lon)
         beside = self._keep_fitting(lat, lon)
         if not self.new:
-            return
+            return []
         books.check_rules(cube.path)
         years = {int(t[:4]) for s in self.new for t in s.contents.times}
         years &= set(books.request.years) or years
@@ -114,6 +119,7 @@ class _Plan:
         books.summary.written = [cube.path]
         for source in self.new:
             self._conclude(source, cube.times(store), beside[source.key], failed.get(source.key))
+        return [s for s in self.new if s.key not in failed]
 
     def _keep_fitting(self, lat: Axis, lon: Axis) -> dict[str, dict[str, float]]:
         beside, fitting = {}, []
@@ -166,7 +172,10 @@ class _Plan:
     def _slot(
         self, cube: CubeFile, times: NDArray, start: int, sources: Sequence[Source], past: Sequence[dict[str, Any]]
     ) -> Slot:
-        """What a chunk needs: only the new files where all earlier ones are in it already and none gives way."""
+        """What a chunk needs: only the new files where all earlier ones are in it already and none gives way.
+
+        Where files are added up it is always made from all of them: adding to a chunk is not safe to repeat.
+        """
         steps = min(cube.steps_per_chunk, times.size - start)
         fresh = {s.key for s in self.new}
         old = [s for s in sources if s.key not in fresh]
@@ -174,9 +183,9 @@ class _Plan:
         yields = max((s.contents.rank for s in old), default=0) > min(
             s.contents.rank for s in sources if s.key in fresh
         )
-        keep = bool(old) and settled is not None and not yields
+        keep = bool(old) and settled is not None and not yields and not self.reader.adds
         chosen = [s for s in sources if s.key in fresh] if keep else sources
-        shares = tuple(_share(s, times, start, steps) for s in chosen)
+        shares = tuple(_share(s, times, start, steps, s.key not in fresh) for s in chosen)
         held = _marks(settled, start) if keep and settled else {}
         return Slot(start, steps, shares, tuple(s.key for s in sources), keep, held)
 
@@ -228,10 +237,10 @@ def _time_index(times: NDArray, own: Sequence[str]) -> dict[int, int]:
     return {int(k): int(place[k]) for k in np.flatnonzero(hit)}
 
 
-def _share(source: Source, times: NDArray, start: int, steps: int) -> Share:
+def _share(source: Source, times: NDArray, start: int, steps: int, known: bool) -> Share:
     c = source.contents
     fields = {k: i for k, i in _time_index(times, c.times).items() if start <= i < start + steps}
-    return Share(source.granule, source.key, c.variables, c.lat, c.lon, c.inner, fields)
+    return Share(source.granule, source.key, c.variables, c.lat, c.lon, c.inner, fields, known)
 
 
 def _grouped(slots: Sequence[Slot]) -> list[list[Slot]]:
@@ -239,7 +248,7 @@ def _grouped(slots: Sequence[Slot]) -> list[list[Slot]]:
     groups: list[list[Slot]] = []
     for slot in slots:
         names = [share.key for share in slot.shares]
-        near = all("://" not in share.granule.url for share in slot.shares)
+        near = all("://" not in x.granule.url or x.granule.tag == "zarr" for x in slot.shares)
         last = groups[-1] if groups else None
         fits = last and [s.key for s in last[0].shares] == names and (not near or len(last) < SLOTS_A_TASK)
         if last and fits:
@@ -252,7 +261,10 @@ def _grouped(slots: Sequence[Slot]) -> list[list[Slot]]:
 def _fill_group(
     task: tuple[Target, GridReader, list[Slot], dict[str, Any], Mapping[str, Any]],
 ) -> tuple[list[dict[int, int]], dict[str, str]]:
-    """Fill chunks; a file that cannot be read is left out, and the others are used without it."""
+    """Fill chunks; a new file that cannot be read is left out, and the others are used without it.
+
+    Where one of an earlier run is needed and gone, what it gave must not be lost: the chunks stay as they are.
+    """
     target, reader, slots, rules, options = task
     failures: dict[str, str] = {}
     while slots[0].shares:
@@ -260,6 +272,10 @@ def _fill_group(
             return fill(target, reader, slots, rules, options), failures
         except ShareError as error:
             failures[error.key] = error.reason
+            lost = next((x for x in slots[0].shares if x.key == error.key and x.known), None)
+            if lost:
+                reason = f"{lost.granule.address} is needed again and cannot be read ({error.reason}); bring it back"
+                return [], {x.key: reason for x in slots[0].shares if not x.known}
             slots = [replace(s, shares=tuple(x for x in s.shares if x.key != error.key)) for s in slots]
     return [], failures
 

@@ -93,7 +93,13 @@ class GridReader(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """A file's fields for some chunks of time: `fields` maps their index in the file to that in the cube."""
+    """A file's fields for some chunks of time.
+
+    Parameters
+    ----------
+    fields : index in the cube by index in the file.
+    known : whether the file was used in an earlier run.
+    """
 
     granule: Granule
     key: str
@@ -102,6 +108,7 @@ class Share:
     lon: Axis
     inner: tuple[int, ...]
     fields: Mapping[int, int]
+    known: bool = False
 
 
 @dataclass(frozen=True)

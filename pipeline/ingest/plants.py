@@ -20,7 +20,7 @@ RETIRED = "retired"
 """A retired unit counts while it ran, so only with a known year of retirement."""
 CLINKER_PER_CEMENT = 0.65
 """Clinker in a tonne of Chinese cement (GCCA, 2019-2021: 0.63-0.67): turns clinker into cement capacity."""
-_CHINA = ("China", "Hong Kong", "Macao", "Macau", "Taiwan", "Chinese Taipei")
+_CHINA = ("China", "Hong Kong", "Macao", "Macau", "Taiwan", "Chinese Taipei", "Hong Kong, China", "Macao, China")
 _MT = 1e6
 
 
@@ -33,6 +33,7 @@ class Plants:
     source : name of the file under `point_sources`, and of its ``source`` column.
     parse : from a path to the raw table with the contract's columns plus ``country`` and ``status``.
     license : of the data.
+    many : whether it comes in several files that make one table.
     """
 
     source: str
@@ -48,7 +49,8 @@ class Plants:
             raise Rejected("no plant of it ran in China at a known time and place", counts)
         kept = kept.assign(source=self.source)[list(POINT_SOURCE_COLUMNS)]
         attrs = {"source": self.source, "license": self.license, "assumed": _ASSUMED}
-        return Document(f"inputs/point_sources/{self.source}.parquet", kept, attrs, counts)
+        unique = ("lat", "lon", "name", "kind", "start_year") if self.many else ()
+        return Document(f"inputs/point_sources/{self.source}.parquet", kept, attrs, counts, unique)
 
 
 _ASSUMED = (
@@ -58,7 +60,7 @@ _ASSUMED = (
 
 
 def select(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows that count, and how many were left out by reason.
+    """Rows that count, and how many records of the file (a column, where rows join several) were left out by reason.
 
     Returns
     -------
@@ -75,13 +77,13 @@ def select(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
         "no_coordinates": ~((np.abs(lat) <= 90) & (np.abs(lon) <= 180)),
         "coordinates_outside_china": ~((lat > 3) & (lat < 54) & (lon > 73) & (lon < 136)),
     }
-    counts, left = {"seen": len(table)}, np.ones(len(table), bool)
+    records = table["records"].to_numpy(int) if "records" in table else np.ones(len(table), int)
+    counts, left = {"seen": int(records.sum())}, np.ones(len(table), bool)
     for reason, wrong in reasons.items():
-        if n := int((left & wrong).sum()):
+        if n := int(records[left & wrong].sum()):
             counts[reason] = n
         left &= ~wrong
-    counts["used"] = int(left.sum())
-    # Left in, but a user should know how many emit only by assumption.
+    counts["used"] = int(records[left].sum())
     kept = table.loc[left].assign(retire_year=np.where(retired, table["retire_year"], np.nan)[left])
     return kept.sort_values(["lat", "lon", "name", "start_year"], kind="stable", ignore_index=True), counts
 
@@ -165,7 +167,12 @@ def _steel(path: str) -> pd.DataFrame:
     )  # fmt: skip
 
 
-_WRI_KINDS: Mapping[str, str] = {"Coal": "coal", "Gas": "gas", "Oil": "oil", "Petcoke": "coal", "Cogeneration": "coal"}
+_WRI_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("Coal", "Petcoke"), "coal"),
+    **dict.fromkeys(("Gas", "Natural Gas", "LNG", "Coal Mine Methane"), "gas"),
+    **dict.fromkeys(("Oil", "Diesel", "Fuel Oil", "Heavy Fuel Oil", "Distillate Oil"), "oil"),
+}
+"""Fuels that make fossil CO2; landfill gas and biomass do not."""
 
 
 def _wri(path: str) -> pd.DataFrame:
@@ -187,7 +194,7 @@ def _wri(path: str) -> pd.DataFrame:
 
 
 _TRACE_KINDS: Mapping[str, tuple[str, str]] = {
-    "electricity-generation": ("power", "coal"),
+    "electricity-generation": ("power", "fossil"),
     "cement": ("industry", "cement"),
     "iron-and-steel": ("industry", "steel"),
     "aluminum": ("industry", "aluminium"),
@@ -199,20 +206,23 @@ _TRACE_KINDS: Mapping[str, tuple[str, str]] = {
 
 
 def _climate_trace(path: str) -> pd.DataFrame:
+    """One row a source and year, whose CO2 counts for that year only; months are summed."""
     raw = read_csv(path, ["source_name", "iso3_country", "lat", "lon", "gas", "emissions_quantity", "start_time"])
     subsector = raw["subsector"] if "subsector" in raw else raw.get("original_inventory_sector")
     if subsector is None:
         raise Rejected("the table has neither a column 'subsector' nor 'original_inventory_sector'")
-    raw = raw.assign(subsector=subsector, year=years(raw["start_time"]))
-    raw = raw[(raw["gas"].str.lower() == "co2") & raw["subsector"].isin(_TRACE_KINDS)]
+    co2 = raw["gas"].astype("string").str.lower() == "co2"
+    known = subsector.isin(_TRACE_KINDS) & co2.fillna(False)
+    raw = raw.assign(subsector=subsector.where(known, "other"), year=years(raw["start_time"]))
     keys = ["source_name", "iso3_country", "lat", "lon", "subsector", "year"]
-    annual = raw.groupby(keys, dropna=False, as_index=False)["emissions_quantity"].sum(min_count=1)
+    sums = raw.groupby(keys, dropna=False)["emissions_quantity"].agg(["size", lambda v: v.sum(min_count=1)])
+    annual = sums.set_axis(["rows", "tonnes"], axis=1).reset_index()
+    kinds = annual["subsector"].map(lambda s: _TRACE_KINDS.get(s, ("industry", "")))
     return _table(
         annual, lat=numbers(annual["lat"]), lon=numbers(annual["lon"]), name=annual["source_name"],
-        sector=annual["subsector"].map(lambda s: _TRACE_KINDS[s][0]),
-        kind=annual["subsector"].map(lambda s: _TRACE_KINDS[s][1]),
-        capacity_unit="", co2_tonnes_per_year=annual["emissions_quantity"].to_numpy(float), start_year=annual["year"],
-        retire_year=annual["year"] + 1, status=RETIRED,
+        sector=kinds.str[0], kind=kinds.str[1], capacity_unit="", co2_tonnes_per_year=numbers(annual["tonnes"]),
+        start_year=annual["year"], retire_year=annual["year"] + 1, records=annual["rows"],
+        status=annual["subsector"].isin(_TRACE_KINDS).map({True: RETIRED, False: "another gas or subsector"}),
         country=annual["iso3_country"].replace(
             {"CHN": "China", "HKG": "Hong Kong", "MAC": "Macao", "TWN": "Taiwan"}
         ),

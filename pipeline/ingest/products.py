@@ -77,6 +77,8 @@ def _gpw(store: Store, paths: Mapping[str, str]) -> GpwDensity:
 
 def _arco(store: Store, paths: Mapping[str, str]) -> ArcoReader:  # noqa: ARG001
     years = tuple(int(y) for y in paths.get("years", "").split(",") if y)
+    if not years:
+        raise UsageError("arco_era5 without years", "the years to cut: the store holds decades", "add --year 2022")
     return ArcoReader(years, anonymous=bool(paths.get("anonymous")))
 
 

@@ -51,6 +51,16 @@ def read_csv(path: str, columns: Sequence[str], **options: Any) -> pd.DataFrame:
     InputError : not text or not a table.
     Rejected : other columns: another product.
     """
+    with open(path, "rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - 1))
+        if file.read(1) not in (b"\n", b"\r"):
+            # A number cut in two is a number too; only the missing end of the line tells.
+            raise InputError(
+                "the last line has no end, so the table may be cut off",
+                "a line break at the end",
+                "add it if all is there",
+            )
     try:
         table = pd.read_csv(path, low_memory=False, **options)
     except (ValueError, OSError) as error:

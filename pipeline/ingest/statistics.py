@@ -64,6 +64,8 @@ class StatisticsReader:
         """One table in the store's form."""
         skip = _comment_lines(path)
         head = read_csv(path, [], nrows=1, skiprows=skip)
+        if head.empty:
+            raise Rejected("the table has no rows")
         columns = set(head.columns)
         if {"year", "month", "province", "sector", "MtCO2"} <= columns:
             return _meic(read_csv(path, [], skiprows=skip))

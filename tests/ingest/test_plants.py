@@ -111,3 +111,34 @@ def test_selection_never_loses_a_row():
     assert len(kept) == counts["used"] == 1
     check_counts(counts)
     assert kept["retire_year"].isna().all(), "an operating unit's planned retirement is not a retirement"
+
+
+def test_climate_trace_months_become_years_of_their_own(tmp_path):
+    header = "source_name,iso3_country,lat,lon,gas,emissions_quantity,start_time,subsector\n"
+    rows = [f"Plant,CHN,30,110,co2,100,2021-{m:02d}-01,electricity-generation" for m in range(1, 13)]
+    rows += ["Plant,CHN,30,110,ch4,5,2021-01-01,electricity-generation", "Ship,CHN,30,110,co2,5,2021-01-01,shipping"]
+    rows += ["Plant,CHN,30,110,co2,900,2022-01-01,electricity-generation", "Kiln,USA,30,90,co2,9,2022-01-01,cement"]
+    path = tmp_path / "trace.csv"
+    path.write_text(header + "\n".join(rows) + "\n")
+    document = Plants("climate_trace", "x", many=True).read(str(path), {})
+    assert check_counts(document.counts) == {
+        "seen": 16, "used": 13, "outside_china": 1, "status_not_operating_or_retired": 2,
+    }  # fmt: skip
+    assert [annual_tonnes(document.content, year).sum() for year in (2020, 2021, 2022, 2023)] == [0, 1200, 900, 0]
+
+
+def test_two_sources_of_one_kind_are_refused(tmp_path):
+    from pipeline.core.errors import InputError
+    from pipeline.ingest.books import Request
+    from pipeline.ingest.run import run
+    from pipeline.store.location import Store
+
+    store = Store(str(tmp_path / "s"))
+    run(Request("gem_coal", (_coal(tmp_path, ROWS),), store))
+    header = (
+        "Name,Fuel,Capacity (MW),Commissioning Date,Operational Status,CO2 Annual Reported,Latitude,Longitude,Country\n"
+    )
+    (tmp_path / "wri.csv").write_text(header + "A,Coal,600,2010,,,30,110,China\nB,Hydro,600,2010,,,30,110,China\n")
+    with pytest.raises(InputError, match=r"gem_coal\.parquet holds coal already"):
+        run(Request("wri", (str(tmp_path / "wri.csv"),), store))
+    assert run(Request("wri", (str(tmp_path / "wri.csv"),), Store(str(tmp_path / "t")))).statuses == {"used": 1}
