@@ -146,10 +146,11 @@ def summary(
     report = store.address(product, "report", "index.html") if settings.report else ""
     synthetic = open_product(store, "emissions_025", version).attrs.get("synthetic") == "true"
     lines = [world] if world else []
-    lines += ["nothing to do: this product is published already"] if run["nothing_to_do"] else []
+    if run["nothing_to_do"]:
+        lines.append("nothing to do: this product is published already")
     lines += [
-        f"{t['period']}: {t['mean'] / 1e9:.3f} Gt CO2 ({t['p05'] / 1e9:.3f} - {t['p95'] / 1e9:.3f}, 90 %), {t['region']}"
-        + (" (synthetic)" if synthetic else "")
+        f"{t['period']}: {t['mean'] / 1e9:.3f} Gt CO2, {t['p05'] / 1e9:.3f} to {t['p95'] / 1e9:.3f} (90 %), {t['region']}"
+        + (", synthetic" if synthetic else "")
         for t in totals
     ]
     lines += [f"product  {store.address(product)}", *([f"report   {report}"] if report else [])]

@@ -94,7 +94,7 @@ def inspect_inputs(store: Store, settings: Settings) -> Inputs:
 def _solved_grid(weather: xr.Dataset, settings: Settings) -> Grid:
     """The domain with a margin, as far as the weather reaches."""
     lat, lon = weather["lat"].values, weather["lon"].values
-    reach = Grid.from_bounds(*(float(v) for v in (lon[0], lat[0], lon[-1], lat[-1])), per_degree=4)
+    reach = Grid.from_bounds(float(lon[0]), float(lat[0]), float(lon[-1]), float(lat[-1]), per_degree=4)
     inner = settings.grid
     # Half a weather cell beyond the outermost centres still belongs to the cube.
     slack = int(np.ceil(2 * max(np.diff(lat).max(), np.diff(lon).max())))

@@ -49,10 +49,14 @@ def month_start(year: int, month: int) -> np.datetime64:
     return np.datetime64(f"{year}-{month:02d}-01")
 
 
+def month_end(year: int, month: int) -> np.datetime64:
+    """00:00 UTC of the first of the next month."""
+    return month_start(year + month // 12, month % 12 + 1)
+
+
 def month_seconds(year: int, month: int) -> float:
     """Length of a month in seconds."""
-    first = np.datetime64(f"{year}-{month:02d}", "M")
-    return float(((first + 1).astype("M8[s]") - first.astype("M8[s]")).astype(int))
+    return float((month_end(year, month) - month_start(year, month)) / np.timedelta64(1, "s"))
 
 
 def year_of_proxy(cube: xr.Dataset, name: str, year: int) -> xr.DataArray:
@@ -140,7 +144,7 @@ def _columns_by_day(
     first = month_start(year, month)
     chosen = []
     for cube in open_family(store, "no2").values():
-        part = cube.sel(time=slice(first, np.datetime64(first, "M") + 1 - np.timedelta64(1, "s")))
+        part = cube.sel(time=slice(first, month_end(year, month) - np.timedelta64(1, "s")))
         if part.sizes["time"]:
             fields = {str(n): regrid(a, grid, "conservative", store=store) for n, a in part.data_vars.items()}
             chosen.append(xr.Dataset(fields).transpose("time", "lat", "lon").compute())
@@ -156,7 +160,7 @@ def month_wind(store: Store, grid: Grid, year: int, month: int, ages: float) -> 
     """Wind of the layer of fresh emissions around a month, lazily on the grid."""
     first = month_start(year, month)
     start = first - np.timedelta64(int(ages) + 24, "h")
-    end = np.datetime64(first, "M") + 1 + np.timedelta64(12, "h")
+    end = month_end(year, month) + np.timedelta64(12, "h")
     weather = open_input(store, "era5").sel(time=slice(start, end))
     wind = column_wind(weather)
     return xr.Dataset({name: regrid(wind[name], grid, "bilinear", store=store) for name in ("u", "v")})
@@ -167,10 +171,10 @@ def _count_xco2(store: Store, grid: Grid, year: int, month: int) -> NDArray[np.f
     first = month_start(year, month)
     count = np.zeros(grid.shape)
     for cube in open_family(store, "xco2").values():
-        part = cube["xco2"].sel(time=slice(first, np.datetime64(first, "M") + 1 - np.timedelta64(1, "s")))
+        part = cube["xco2"].sel(time=slice(first, month_end(year, month) - np.timedelta64(1, "s")))
         if part.sizes["time"]:
             seen = regrid(part, grid, "conservative", store=store)
-            count += np.isfinite(seen).sum("time").values
+            count += np.isfinite(seen.transpose("time", "lat", "lon").values).sum(axis=0)
     return count
 
 

@@ -276,7 +276,9 @@ def test_prior_totals_set_the_prior(built, client, tmp_path):
     table = pd.read_csv(path)
     table.assign(co2_tonnes=2 * table["co2_tonnes"]).to_csv(path, index=False)
     doubled = build(settings_for(store.url, fine=False, report=False, learn=False), store, client, progress=False)
-    plain = build(settings_for(built.url, fine=False, report=False, learn=False), Store(built.url), client, progress=False)
+    plain = build(
+        settings_for(built.url, fine=False, report=False, learn=False), Store(built.url), client, progress=False
+    )
     priors = [
         float(open_product(Store(u), "emissions_025", r.version)["co2_prior"].sum())
         for u, r in ((store.url, doubled), (built.url, plain))

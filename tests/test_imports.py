@@ -42,7 +42,9 @@ def imported_rooms(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" if node.module == "pipeline" else node.module for alias in node.names]
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "pipeline" else node.module for alias in node.names
+            ]
         for name in names:
             head, _, rest = name.partition(".")
             if head == "pipeline" and rest and not rest.startswith("__"):
@@ -81,7 +83,7 @@ def test_importing_has_no_effect_but_the_regridding_engine():
         "import pipeline\n"
         "for m in pkgutil.walk_packages(pipeline.__path__, 'pipeline.'):\n"
         "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
-        "ours = [f for f in sys.meta_path if 'pipeline' in type(f).__module__ or 'pipeline' in getattr(f, '__module__', '')]\n"
+        "ours = [f for f in sys.meta_path if 'pipeline' in type(f).__module__ + getattr(f, '__module__', '')]\n"
         "assert len(ours) == 1 and sys.meta_path[-1] is ours[0], sys.meta_path\n"
         "assert not any('pipeline' in str(f) for f in warnings.filters)\n"
         "assert distributed.client._get_global_client() is None\n"

@@ -2,8 +2,8 @@
 
     y_i = 1 / (f M_NO2)  sum over classes g, cells j of  H_g[i, j] c_g(tau_j) e_j   +  b_i
 
-with H the source-receptor matrix of the month (`pipeline.transport.footprint`), c_g the survival of an age class for the
-lifetime of the cell's group relative to the one H was built with, e the NOx of a cell, b the background.
+with H the source-receptor matrix of the month (`pipeline.transport.footprint`), c_g the survival of an age class for
+the lifetime of the cell's group relative to the one H was built with, e the NOx of a cell, b the background.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ColumnModel:
         return self.transport.lifetime * np.exp(log[self.state.group])
 
     def blocks(self, z: NDArray) -> NDArray[np.float64]:
-        """What the matrix multiplies: emission by class and block (kg s-1) with its survival, then backgrounds, (n, k)."""
+        """What the matrix multiplies, (n, k): surviving emission by class and block (kg s-1), then backgrounds."""
         z = z.reshape(self.state.size, -1)
         survival, _ = self._survival(z)
         cell = self.sum_entries(self.nox(z))
@@ -149,7 +149,6 @@ class Tangent:
         dz[state.blocks["lifetime"]] += model.options.sigma_lifetime * by_group
         dz[state.blocks["background"]] += dv[start:]
         return dz
-
 
     def curvature(self, matrix: sparse.csr_matrix, weight: NDArray) -> NDArray[np.float64]:
         """About the diagonal of I + V^T H^T W H V, (size, 1 or k): products between different blocks left out."""

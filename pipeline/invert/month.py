@@ -33,7 +33,8 @@ _LONGEST = 3.0
 class Draws:
     """Members in z: of the posterior, of the prior with the same random numbers, and probes.
 
-    `posterior`, `prior` (size, member); `linear`, exact draws from N(0, P); `response` (n_china, probe) of ln CO2 to signs (n_cell, probe).
+    `posterior`, `prior` (size, member); `linear`, exact draws from N(0, P); `response` (n_china, probe) of ln CO2 to
+    `signs` (n_cell, probe).
     """
 
     posterior: NDArray[np.float64]

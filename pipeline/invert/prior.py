@@ -35,8 +35,8 @@ _NEW_YEAR_DIP = {"industry": (0.93, 0.88), "transport": (0.95, 0.88)}
 class Proxies:
     """What the pattern is made from, on one grid.
 
-    `lights` (nW cm-2 sr-1, cell mean), `people` (persons per cell), `points` (table), `temperature` (month, lat, lon) in
-    K for the twelve months, and `shares` (region, lat, lon) of each cell.
+    `lights` (nW cm-2 sr-1, cell mean), `people` (persons per cell), `points` (table), `temperature` (month, lat, lon)
+    in K for the twelve months, and `shares` (region, lat, lon) of each cell.
     """
 
     lights: NDArray[np.float64]

@@ -58,8 +58,10 @@ def test_optimum_has_no_gradient(case):
     tangent = model.linearise(optimum.z)
     residual = (case.observations.column - model.columns(optimum.z)) / model.unit * (model.unit / error) ** 2
     gradient = tangent.adjoint((model.matrix.T @ residual)[:, None])[:, 0] - optimum.z
-    start = tangent.adjoint(np.asarray(model.matrix.T @ ((case.observations.column - model.columns(optimum.z * 0))
-                                                         / model.unit * (model.unit / error) ** 2))[:, None])  # fmt: skip
+    first = (
+        (case.observations.column - model.columns(np.zeros_like(optimum.z))) / model.unit * (model.unit / error) ** 2
+    )
+    start = tangent.adjoint((model.matrix.T @ first)[:, None])
     assert np.linalg.norm(gradient) < 0.01 * np.linalg.norm(start)
 
 

@@ -1,5 +1,7 @@
 """The source-receptor matrices: exact adjoint, exact mass, the steady plume, and a second way to compute them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -119,7 +121,7 @@ def test_second_implementation_with_particles():
     cosine = np.cos(np.deg2rad(GRID.lat[15]))
     expected = np.zeros(GRID.shape)
     fine = np.linspace(0, 6, 1201)
-    for start, end in zip(fine[:-1], fine[1:], strict=True):
+    for start, end in pairwise(fine):
         age = (start + end) / 2
         seconds = age * 3600
         sigma = np.sqrt(2 * options.diffusion * seconds / metres**2 + 1 / 12)
