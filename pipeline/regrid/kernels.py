@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipeline.regrid.weights import General, Weights
+from pipeline.regrid.weights import General, Separable, Weights
 
 _TOLERANCE = 1e-6
 """Valid fractions below it are none: weights this small are rounding (xESMF's own tolerance)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """What one block of target cells needs.
 
@@ -35,6 +36,34 @@ class Block:
         w = self.weights
         return w.shape_out if isinstance(w, General) else (w.lat.shape[0], w.lon.shape[0])
 
+    @cached_property
+    def covered(self) -> NDArray[np.float64]:
+        """Sum of weights of each target cell: the part of it that the source window covers."""
+        w = self.weights
+        if isinstance(w, General):
+            return np.asarray(w.matrix.sum(axis=1)).reshape(w.shape_out)
+        return np.outer(w.lat.sum(axis=1), w.lon.sum(axis=1))
+
+    @cached_property
+    def mean_weights(self) -> Weights:
+        """The weights scaled to sum to 1 in each target cell that has any: means where no value is missing."""
+        w = self.weights
+        if isinstance(w, General):
+            return General(_even(w.matrix), w.shape_in, w.shape_out)
+        return Separable(_even(w.lat), _even(w.lon))
+
+    @cached_property
+    def too_little(self) -> NDArray[np.bool_] | None:
+        """Target cells that miss `min_valid` even where no value is missing; `None` if there are none."""
+        short = ~self.enough(self.covered)
+        return short if short.any() else None
+
+    def enough(self, fraction: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which cells have enough valid cover. Of amounts the thinnest sliver counts: its people stay."""
+        if self.density is not None:
+            return (fraction > 0) & (fraction >= self.min_valid)
+        return fraction >= np.clip(self.min_valid, _TOLERANCE, 1 - _TOLERANCE)
+
 
 def apply(weights: Weights, field: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weighted sums of a field, (n_lat_in, n_lon_in) -> (n_lat_out, n_lon_out), in float64.
@@ -49,11 +78,10 @@ def apply(weights: Weights, field: NDArray[np.float64]) -> NDArray[np.float64]:
     return lat @ np.ascontiguousarray((lon @ np.ascontiguousarray(field.T)).T)
 
 
-def covered(weights: Weights) -> NDArray[np.float64]:
-    """Sum of weights of each target cell, (n_lat_out, n_lon_out): the part of it that the source covers."""
-    if isinstance(weights, General):
-        return weights.matrix.sum(axis=1).reshape(weights.shape_out)
-    return np.outer(weights.lat.sum(axis=1), weights.lon.sum(axis=1))
+def _even(matrix: sparse.csr_array) -> sparse.csr_array:
+    rows = matrix.sum(axis=1)
+    scale = np.divide(1.0, rows, out=np.zeros_like(rows), where=rows > 0)
+    return sparse.csr_array(sparse.diags_array(scale) @ matrix)
 
 
 def regrid_block(values: NDArray, block: Block, dtype: np.dtype, with_fraction: bool = False) -> NDArray:
@@ -73,9 +101,8 @@ def regrid_block(values: NDArray, block: Block, dtype: np.dtype, with_fraction: 
     lead = values.shape[:-2]
     flat = values.reshape(-1, *values.shape[-2:])
     result = np.empty(((2 if with_fraction else 1), len(flat), *block.shape), dtype)
-    whole = covered(block.weights)
     for k, field in enumerate(flat):
-        mean, fraction = _one(field.astype(np.float64), block, whole)
+        mean, fraction = _one(field.astype(np.float64), block)
         result[0, k] = mean
         if with_fraction:
             result[1, k] = fraction
@@ -83,20 +110,22 @@ def regrid_block(values: NDArray, block: Block, dtype: np.dtype, with_fraction: 
     return result if with_fraction else result[0]
 
 
-def _one(field: NDArray[np.float64], block: Block, whole: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    valid = ~np.isnan(field)
-    fraction = whole
-    if not valid.all():
-        fraction = apply(block.weights, valid.astype(np.float64))
-        field = np.where(valid, field, 0.0)
+def _one(field: NDArray[np.float64], block: Block) -> tuple[NDArray, NDArray]:
+    missing = np.isnan(field)
+    some = bool(missing.any())
+    if not some and block.density is None:
+        mean = apply(block.mean_weights, field)
+        if block.too_little is not None:
+            mean[block.too_little] = np.nan
+        return mean, block.covered
+    fraction = apply(block.weights, (~missing).astype(np.float64)) if some else block.covered
+    if some:
+        field[missing] = 0.0
+    enough = block.enough(fraction)
     if block.density is not None:
-        field = field * np.multiply.outer(*block.density[0])
-    total = apply(block.weights, field)
-    if block.density is not None:
-        # However thin a sliver of a crowded cell is, its people stay.
-        enough = (fraction > 0) & (fraction >= block.min_valid)
+        total = apply(block.weights, field * np.multiply.outer(*block.density[0]))
         return np.where(enough, total * np.multiply.outer(*block.density[1]), np.nan), fraction
-    enough = fraction >= np.clip(block.min_valid, _TOLERANCE, 1 - _TOLERANCE)
+    total = apply(block.weights, field)
     np.divide(total, fraction, out=total, where=enough)
     total[~enough] = np.nan
     return total, fraction
