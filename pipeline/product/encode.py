@@ -158,6 +158,11 @@ def write_tile(store: Store, product: str, tile: Tile, weights: TileWeights, mon
 
 
 def year_total(store: Store, product: str, months: Sequence[int]) -> NDArray[np.float64]:
-    """Tonnes by sector over some months of a product, (sector, lat, lon): what the year's weights are made from."""
+    """Tonnes a year by sector, (sector, lat, lon): what the year's weights are made from.
+
+    Parameters
+    ----------
+    months : places on the time axis of the year's months; where they are not twelve, their mean stands for the others.
+    """
     emission = open_cube(store, f"{product}/sectors_025.zarr", chunks=None)["co2_emission"]
-    return np.asarray(emission.isel(time=list(months)).sum("time", skipna=False).values)
+    return np.asarray(12.0 * emission.isel(time=list(months)).mean("time", skipna=False).values)

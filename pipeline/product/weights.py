@@ -39,13 +39,16 @@ class Mixture:
 
 
 MIXTURES: dict[str, Mixture] = {
-    "power": Mixture(1.0, 0.0, 0.0, smooth=0.05, tolerance=2.5, sigma=(0.2, 1.5, 1.5)),
-    "industry": Mixture(0.5, 0.5, 0.0, smooth=0.05, tolerance=1.7, sigma=(0.3, 1.3, 1.5)),
+    "power": Mixture(1.0, 0.0, 0.0, smooth=0.05, tolerance=2.0, sigma=(0.2, 1.5, 1.5)),
+    "industry": Mixture(0.5, 0.5, 0.0, smooth=0.05, tolerance=1.5, sigma=(0.3, 1.3, 1.5)),
     "transport": Mixture(0.7, 0.3, 0.0, smooth=0.1, tolerance=1.0, sigma=(0.3, 0.9, 1.5)),
     "residential": Mixture(0.0, 0.0, 1.0, smooth=0.02, tolerance=1.0, sigma=(0.3, 0.7, 1.5)),
 }
 """Stated mixtures: factories and lit roads are what lights show, homes are where people live. Chosen among sums and
 products of powers of both proxies on simulated worlds of other seeds than those of the tests (docs/learning.md)."""
+POINT_SECTORS = ("power", "industry")
+POOLED_TOLERANCE = 1.5
+"""`Mixture.tolerance` of all listed plants together."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ def tile_weights(
 
         w = p P / sum P + (1 - p) q,    p = placed share of the cell,    q = spread share by the sector's mixture
 
+    NO2 hardly tells power from industry, so for these two P and p are half the sector's own and half those of all
+    listed plants against both sectors' emission.
+
     Parameters
     ----------
     tile : the tile.
@@ -96,14 +102,17 @@ def tile_weights(
     radiance, people = (np.nan_to_num(np.asarray(proxies[n], np.float32)) for n in ("radiance", "population"))
     share = np.zeros((len(SECTORS), *grid.shape), np.float32)
     variance = np.zeros_like(share)
+    listed = np.stack([grid_points(points, tonnes, grid, s).astype(np.float32) for s in SECTORS]) * land
+    together = [k for k, sector in enumerate(SECTORS) if sector in POINT_SECTORS]
+    everyone = _placed(listed[together].sum(axis=0), year_total[together].sum(axis=0)[tile.coarse], POOLED_TOLERANCE)
     for k, sector in enumerate(SECTORS):
         mixture = MIXTURES[sector]
-        proxy = _additive(mixture, radiance, people, land)
         smooth = smooth_density(year_total[k], coarse, tile, land)
-        spread = spread_shares(proxy, smooth, land, mixture.smooth)
-        listed = np.where(land, grid_points(points, tonnes, grid, sector), 0.0).astype(np.float32)
-        placed = placed_share(block_sum(listed), year_total[k][tile.coarse], mixture.tolerance)
-        share[k], variance[k] = _combine(listed, spread, placed, mixture)
+        spread = spread_shares(_additive(mixture, radiance, people, land), smooth, land, mixture.smooth)
+        placed = _placed(listed[k], year_total[k][tile.coarse], mixture.tolerance)
+        if k in together:
+            placed = np.float32(0.5) * (placed + everyone)
+        share[k], variance[k] = _combine(placed, spread, mixture)
     return TileWeights(share, variance, land)
 
 
@@ -188,16 +197,17 @@ def _additive(
     return np.where(land, field, 0.0).astype(np.float32)
 
 
-def _combine(
-    listed: NDArray[np.float32],
-    spread: tuple[NDArray[np.float32], NDArray[np.float32]],
-    placed: NDArray[np.float64],
-    mixture: Mixture,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _placed(listed: NDArray[np.float32], emission: NDArray[np.float64], tolerance: float) -> NDArray[np.float32]:
     at_points, _ = _shares(listed)
-    p = block_repeat(placed.astype(np.float32))
-    share, variance = np.zeros_like(listed), np.zeros_like(listed)
-    for part, sigma in zip((p * at_points, (1 - p) * spread[0], (1 - p) * spread[1]), mixture.sigma, strict=True):
+    return at_points * block_repeat(placed_share(block_sum(listed), emission, tolerance).astype(np.float32))
+
+
+def _combine(
+    placed: NDArray[np.float32], spread: tuple[NDArray[np.float32], NDArray[np.float32]], mixture: Mixture
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rest = block_repeat((1.0 - block_sum(placed)).astype(np.float32))
+    share, variance = np.zeros_like(placed), np.zeros_like(placed)
+    for part, sigma in zip((placed, rest * spread[0], rest * spread[1]), mixture.sigma, strict=True):
         share += part
         variance += part**2 * np.float32(np.expm1(sigma**2))
     return share, np.divide(variance, share**2, out=np.zeros_like(share), where=share > 0)
