@@ -52,14 +52,14 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     if published:
         return Built(version, nothing_to_do=True)
 
-    grid, science, marks = inputs.grid, settings.science(), inputs.fingerprints
+    grid, physics, marks = inputs.grid, settings.physics(), inputs.fingerprints
     months = [(year, month) for year in settings.year for month in settings.months]
     names = {(y, m): f"{y}-{m:02d}" for y, m in months}
 
     def monthly(stage: str, function: Any, source: dict[str, Any], suffix: str = ".zarr") -> dict[str, dict[str, Any]]:
         """A stage with one unit a month; `source` holds what each month reads, by month name."""
         units = [
-            Unit(n, (marks, science, source.get(n)), (settings, grid, y, m, *([source[n]] if source else [])), suffix)
+            Unit(n, (marks, physics, source.get(n)), (settings, grid, y, m, *([source[n]] if source else [])), suffix)
             for (y, m), n in names.items()
         ]
         return run.run(stage, function, units)
@@ -67,7 +67,7 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     def yearly(stage: str, function: Any, source: dict[int, Any]) -> dict[str, dict[str, Any]]:
         """A stage with one unit a year."""
         units = [
-            Unit(str(y), (marks, science, source.get(y)), (settings, grid, y, *([source[y]] if source else [])))
+            Unit(str(y), (marks, physics, source.get(y)), (settings, grid, y, *([source[y]] if source else [])))
             for y in settings.year
         ]
         return run.run(stage, function, units)

@@ -146,7 +146,7 @@ def learn(
 ) -> tuple[str, dict[str, Any]]:
     """Learn one model a region over all months; the path of the learned fields, and the models by region."""
     unit = Unit(
-        "all", (settings.science(), sorted(looks.values()), sorted(described.values())), (settings, looks, described)
+        "all", (settings.physics(), sorted(looks.values()), sorted(described.values())), (settings, looks, described)
     )
     (result,) = run.run_here("learn", _learn, [unit], run.client).values()
     fields, models = sorted(result["outputs"], key=lambda path: path.endswith(".json"))

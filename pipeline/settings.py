@@ -81,6 +81,10 @@ class Settings(BaseModel):
         elsewhere = {SECRET, "store", "scheduler", "workers", "memory_limit", "report"}
         return self.model_dump(mode="json", exclude=elsewhere)
 
+    def physics(self) -> dict[str, Any]:
+        """What one month's result depends on: not which other months are made, nor what is made of them."""
+        return {k: v for k, v in self.science().items() if k not in ("year", "months", "fine", "learn")}
+
 
 def load(flags: Mapping[str, Any], config: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Bring the sources of settings together.

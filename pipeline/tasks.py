@@ -38,8 +38,8 @@ from pipeline.transport.footprint import aggregation
 from pipeline.transport.winds import column_wind
 
 Result = dict[str, Any]
-FIRST_MEMBERS = 10
-"""Members of the first look: enough for the spread that weights the learning."""
+FIRST_LOOK: dict[str, Any] = {"members": 10, "iterations": 4, "corrections": 0}
+"""Settings of the first look: enough for the spread that weights the learning."""
 _NEAR = 6
 """Cells around China whose columns still say something about its emissions."""
 
@@ -182,13 +182,13 @@ def invert(
     store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], out: str
 ) -> Result:
     """Solve one month; `paths` name the prepared year, the observations and perhaps the learned field."""
-    solved, diagnostics = _solved(store, settings, grid, year, month, paths, settings.inversion.members)
+    solved, diagnostics = _solved(store, settings, grid, year, month, paths)
     write_cube(store, out, solved)
     return {"outputs": [out], "diagnostics": diagnostics}
 
 
 def _solved(
-    store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], members: int
+    store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str]
 ) -> tuple[xr.Dataset, dict[str, Any]]:
     """The posterior of a month on the domain, and its diagnostics."""
     prepared = open_cube(store, paths["prepared"], chunks=None)
@@ -215,10 +215,9 @@ def _solved(
     arrays = load_arrays(store, paths["observed"])
     matrix = sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(arrays["shape"]))
     observations = Observations(matrix, *(arrays[n] for n in ("cell", "column", "sigma", "day")))
-    options = replace(settings.inversion, members=members)
     key = (settings.seed, f"{year}-{month:02d}")
     blocks = aggregation(grid, settings.transport)
-    solved = solve_month(grid, state, observations, blocks, settings.transport, options, key)
+    solved = solve_month(grid, state, observations, blocks, settings.transport, settings.inversion, key)
     prior = sector_sums(co2.reshape(-1, *grid.shape))
     plane = ("lat", "lon")
     solved = solved.assign(prior=(("sector", *plane), prior), n_xco2=(plane, arrays["n_xco2"]))
@@ -248,7 +247,8 @@ def first_look(
     store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], out: str
 ) -> Result:
     """Solve one month from the proxy prior and keep what the learning needs of it."""
-    solved, diagnostics = _solved(store, settings, grid, year, month, paths, FIRST_MEMBERS)
+    quick = settings.model_copy(update={"inversion": replace(settings.inversion, **FIRST_LOOK)})
+    solved, diagnostics = _solved(store, quick, grid, year, month, paths)
     summary = summarise(solved, settings.seed, year, month).expand_dims(time=[month_start(year, month)])
     write_cube(store, out, summary.assign_coords(settings.grid.coords()))
     return {"outputs": [out], "diagnostics": diagnostics}

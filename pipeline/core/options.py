@@ -86,6 +86,7 @@ class InversionOptions:
     error_inflation : factor on variances because neighbouring columns err together.
     members : draws of the posterior.
     iterations : Gauss-Newton steps at most.
+    corrections : steps by which each member is brought to the optimum of its own perturbed problem.
     sample_share : share of the observations (reweighted) that the members' covariance is built from.
     """
 
@@ -107,6 +108,7 @@ class InversionOptions:
     error_inflation: float = 3.0
     members: int = 50
     iterations: int = 8
+    corrections: int = 3
     sample_share: float = 0.2
 
     def __post_init__(self) -> None:

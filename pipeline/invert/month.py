@@ -21,7 +21,6 @@ from pipeline.invert.state import PERSISTENT, State
 
 _PROBES = 8
 _MEMBER_TOLERANCE, _CORRECTION_TOLERANCE = 0.02, 0.1
-_CORRECTIONS = 3
 _HALVINGS = 3
 _ALWAYS = 20_000
 """Observations up to this number are all used for the members' curvature; a share of few would be a poor sample."""
@@ -131,7 +130,7 @@ def draw(
     )
     solved, _ = conjugate_gradient(tangent, share, rhs, _MEMBER_TOLERANCE, matrix=part)
     disturbed = Perturbed(model, observations.column, error, xi, noise, (part, share))
-    z = disturbed.descend(optimum.z[:, None] + np.clip(solved[:, :n], -_LONGEST, _LONGEST), _CORRECTIONS)
+    z = disturbed.descend(optimum.z[:, None] + np.clip(solved[:, :n], -_LONGEST, _LONGEST), options.corrections)
     return Draws(z, solved[:, :n], xi, state.log_co2 @ state.mix(solved[:, n:]), signs)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
@@ -27,6 +28,8 @@ CLASSES = (*SECTORS, "floor")
 CLASS_SECTOR = (0, 1, 2, 3, 1)
 """Sector each class counts to."""
 _ITERATIONS = 6
+_REACH = 10
+"""Cells beyond the border from where air still matters to columns over China; farther sources are background."""
 _NEW_YEAR_DIP = {"industry": (0.93, 0.88), "transport": (0.95, 0.88)}
 """January and February over the mean month: the Lunar New Year rest, before the satellites say which month it was."""
 
@@ -243,4 +246,5 @@ def other_nox(
     chinese = np.einsum("c,mcyx->m", ratio, co2) / seconds
     per_light = chinese / max(float((glow * inside).sum()), 1.0)
     foreign = per_light[:, None, None] * glow + options.foreign_floor * grid.area
-    return soil * np.maximum(inside, 0.3) + foreign * (1.0 - inside)
+    near = binary_dilation(inside > 0, iterations=_REACH)
+    return np.where(near, soil * np.maximum(inside, 0.3) + foreign * (1.0 - inside), 0.0)
