@@ -149,7 +149,7 @@ def summary(
     if run["nothing_to_do"]:
         lines.append("nothing to do: this product is published already")
     lines += [
-        f"{t['period']}: {t['mean'] / 1e9:.3f} Gt CO2 ({t['p05'] / 1e9:.3f} to {t['p95'] / 1e9:.3f}, 90 %) {t['region']}"
+        f"{t['period']}: {t['mean'] / 1e9:.3f} Gt CO2 ({t['p05'] / 1e9:.3f}-{t['p95'] / 1e9:.3f}, 90 %) {t['region']}"
         + (", synthetic" if synthetic else "")
         for t in totals
     ]
