@@ -16,6 +16,7 @@ from pipeline.core.grid import Grid
 from pipeline.core.schema import SECTORS
 from pipeline.learn.blocks import block_index, fold_of
 from pipeline.learn.conformal import unseen_inflation
+from pipeline.learn.features import other_months_shift
 from pipeline.learn.fit import MAGNITUDES, LearnSettings, Model, fit_group
 from pipeline.learn.predict import close_totals, group_shares, learned_log, region_totals
 from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
@@ -134,6 +135,14 @@ def learn_fields(
     logs = map_units(_apply, units)
     fields = _fields(posterior, logs, domain, close_to)
     return Learned(fields.assign(inflation=_inflation(posterior, fields, domain, blocks)), tuple(models))
+
+
+def _memory(posterior: xr.Dataset, grid: Grid) -> xr.Dataset:
+    prior, mean = (posterior[n].sum("sector").transpose("time", "lat", "lon").values for n in ("prior", "co2"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shift = np.where((prior > 0) & (mean > 0), np.log(mean / prior), np.nan)
+    known = posterior["sensitivity"].transpose("time", "lat", "lon").values
+    return other_months_shift(shift, known, posterior["time"].values, grid)
 
 
 def _group_table(

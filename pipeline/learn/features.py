@@ -14,6 +14,8 @@ from pipeline.core.units import EARTH_RADIUS
 
 HEATING_BASE = 18.0
 """degrees C; base of heating degree days (the customary European and Chinese choice)."""
+ENOUGH = 0.2
+"""Sensitivities of the other months that must have come together before their mean says anything."""
 FAR = 500.0
 """km; distances to the nearest point source are capped here, so that a domain's edge does not matter."""
 BACKGROUND_DEGREES = 6.0
@@ -128,6 +130,35 @@ def other_months_no2(no2: xr.DataArray, grid: Grid) -> xr.Dataset:
     return xr.Dataset({"no2_other_months": scaled, "no2_excess_other_months": scaled - background}).astype("float32")
 
 
+def other_months_shift(
+    shift: NDArray[np.floating], sensitivity: NDArray[np.floating], time: NDArray[np.datetime64], grid: Grid
+) -> xr.Dataset:
+    """What observations said of a cell, and of its 3 x 3 cells, in the *other* months of the same year.
+
+    The mean of ln(truth / prior) over m' != m, freed of the pull towards the prior:  sum shift_m' / sum s_m'.  A cell
+    whose prior is wrong is wrong all year, so this carries what was seen in clear months to those nothing was seen in;
+    a month's own posterior is not in it.
+
+    Parameters
+    ----------
+    shift : ln(posterior mean / prior), (time, lat, lon); sensitivity : s, 0..1, likewise.
+    time : month starts.
+
+    Returns
+    -------
+    `shift_other_months` and `shift_other_months_3x3`, (time, lat, lon) float32; NaN where the others saw too little.
+    """
+    known = np.isfinite(shift) & (sensitivity > 0)
+    moment, weight = np.where(known, shift, 0.0), np.where(known, sensitivity, 0.0)
+    result = {}
+    for name, cells in (("shift_other_months", 1), ("shift_other_months_3x3", 3)):
+        around = [np.stack([neighbourhood_mean(f, cells) for f in part]) for part in (moment, weight)]
+        summed, total = (_other_steps(part, time.astype("datetime64[Y]")) for part in around)
+        mean = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total >= ENOUGH)
+        result[name] = (("time", "lat", "lon"), mean.astype(np.float32))
+    return xr.Dataset(result, coords={"time": time, **grid.coords()})
+
+
 def season(time: NDArray[np.datetime64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Sine and cosine of the month's place in the year."""
     month = time.astype("datetime64[M]").astype(int) % 12
@@ -147,6 +178,12 @@ def prior_features(prior: NDArray[np.floating], sectors: tuple[str, ...], grid: 
     with np.errstate(invalid="ignore", divide="ignore"):
         fields |= {f"prior_share_{s}": np.where(total > 0, prior[k] / total, 0.0) for k, s in enumerate(sectors)}
     return _dataset(fields, grid)
+
+
+def _other_steps(field: NDArray[np.floating], years: NDArray[np.datetime64]) -> NDArray[np.floating]:
+    """Sum over the other steps of the same year."""
+    total = {year: field[years == year].sum(axis=0) for year in np.unique(years)}
+    return np.stack([total[year] - step for year, step in zip(years, field, strict=True)])
 
 
 def _others(group: xr.DataArray) -> xr.DataArray:

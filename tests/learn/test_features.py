@@ -10,6 +10,7 @@ from pipeline.learn.features import (
     monthly_weather,
     neighbourhood_mean,
     other_months_no2,
+    other_months_shift,
     prior_features,
     season,
     year_features,
@@ -98,3 +99,28 @@ def test_prior_shares_sum_to_one():
     prior = np.random.default_rng(3).random((4, *GRID.shape))
     ds = prior_features(prior, ("a", "b", "c", "d"), GRID)
     np.testing.assert_allclose(sum(ds[f"prior_share_{n}"] for n in "abcd"), 1.0, rtol=1e-6)
+
+
+def test_other_months_shift_is_the_mean_without_the_month():
+    rng = np.random.default_rng(5)
+    time = np.array(["2021-11-01", "2021-12-01", "2022-01-01", "2022-02-01", "2022-03-01"], "datetime64[ns]")
+    truth = rng.standard_normal(GRID.shape)
+    sensitivity = rng.uniform(0.3, 0.9, (5, *GRID.shape))
+    sensitivity[3, 2, 2] = 0.0
+    shift = sensitivity * truth
+    ds = other_months_shift(shift, sensitivity, time, GRID)
+    np.testing.assert_allclose(ds["shift_other_months"], np.broadcast_to(truth, shift.shape), rtol=1e-5)
+    moved = shift.copy()
+    moved[2] += 1.0
+    again = other_months_shift(moved, sensitivity, time, GRID)
+    for k, same in enumerate([True, True, True, False, False]):  # other years and the month itself do not see it
+        assert np.allclose(again["shift_other_months"][k], ds["shift_other_months"][k]) == same
+
+
+def test_other_months_that_saw_nothing_say_nothing():
+    time = np.array(["2022-01-01", "2022-02-01"], "datetime64[ns]")
+    shift, sensitivity = np.ones((2, *GRID.shape)), np.zeros((2, *GRID.shape))
+    sensitivity[0, 4, 4] = 0.9
+    ds = other_months_shift(shift, sensitivity, time, GRID)
+    assert np.isnan(ds["shift_other_months"][0]).all()
+    assert np.isfinite(ds["shift_other_months"][1]).sum() == 1
