@@ -2,8 +2,8 @@
 
     python benchmarks/nature_run.py --seeds 201-206 --months 1,7 --domain 111,31,119,39
 
-The world's transport, chemistry, winds and proxies are not the inversion's (`pipeline/world`). Tuning used seed 101; use
-other seeds to test. Prints one line a seed and the mean, and the same for the setting given by `--set`.
+The transport, chemistry, winds and proxies of the world are not those of the inversion (`pipeline/world`). Tuning used
+seed 101; use other seeds to test. Prints one line a seed, then the mean and the root mean square.
 """
 
 from __future__ import annotations
