@@ -85,19 +85,6 @@ def test_emission_is_positive_and_the_range_holds_the_mean(built):
     assert np.mean((low <= ds["co2_emission"].values[inside]) & (ds["co2_emission"].values[inside] <= high)) > 0.95
 
 
-def test_observations_bring_the_product_closer_to_truth(built):
-    grid = domain_grid(DOMAIN)
-    truth = open_cube(Store(built.url), "truth/emissions_025.zarr")["co2_emission"].sum("sector").isel(time=0)
-    truth = truth.sel(lat=grid.lat, lon=grid.lon, method="nearest").values
-    ds = product(built, "emissions_025").isel(time=0)
-    inside = np.isfinite(ds["co2_emission"].values)
-
-    def error(name: str) -> float:
-        return float(np.abs(ds[name].values - truth)[inside].sum())
-
-    assert error("co2_emission") < error("co2_prior")
-
-
 def test_partial_run_moves_no_pointer(built):
     store = Store(built.url)
     assert store.read_json("products/latest.json") is None
