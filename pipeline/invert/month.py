@@ -21,6 +21,8 @@ from pipeline.invert.state import PERSISTENT, State
 
 _PROBES = 8
 _MEMBER_TOLERANCE, _CORRECTION_TOLERANCE = 0.02, 0.1
+_CORRECTION_STEPS = 12
+"""Most inner steps of a correction: any truncated solution is a direction of descent."""
 _HALVINGS = 3
 _ALWAYS = 20_000
 """Observations up to this number are all used for the members' curvature; a share of few would be a poor sample."""
@@ -166,7 +168,7 @@ class Perturbed:
             tangent = self.model.linearise(z)
             scaled = ((self.model.unit / self.error)[:, None] * misfit).astype(self.model.matrix.dtype)
             gradient = tangent.adjoint(np.asarray(self.model.matrix.T @ scaled, float)) + self.xi - z
-            step, _ = conjugate_gradient(tangent, weight, gradient, _CORRECTION_TOLERANCE, matrix=matrix)
+            step, _ = conjugate_gradient(tangent, weight, gradient, _CORRECTION_TOLERANCE, _CORRECTION_STEPS, matrix)
             length = np.minimum(1.0, _LONGEST / np.maximum(np.abs(step).max(axis=0), 1e-12))
             for _ in range(_HALVINGS):
                 trial = z + length * step
