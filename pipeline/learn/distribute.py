@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
-from pipeline.core.schema import SECTORS
 from pipeline.learn.blocks import block_index, fold_of
 from pipeline.learn.conformal import unseen_inflation
 from pipeline.learn.features import other_months_shift
 from pipeline.learn.fit import MAGNITUDES, LearnSettings, Model, fit_group
-from pipeline.learn.predict import close_totals, group_shares, learned_log, region_totals
+from pipeline.learn.predict import close_totals, corrected_by_others, group_shares, learned_log, region_totals
 from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
 
 Unit = TypeVar("Unit")
@@ -108,22 +107,26 @@ def learn_fields(
     settings : of the fit.
     map_units : how tasks are run.
     close_to : whose provincial totals by sector and month the learned field keeps: ``"posterior"`` for a field that is
-        used as it is, ``"prior"`` for one that becomes the prior of a second solve with the same observations (they
-        must not set the totals twice).
+        used as it is; for one that becomes the prior of a second solve with the same observations, which must not set
+        the totals twice, ``"others"`` (the prior's, corrected as the other months of the year were) or ``"prior"``.
 
     Raises
     ------
     InputError : `close_to` unknown or no month given.
     """
-    if close_to not in ("prior", "posterior") or not posterior.sizes.get("time"):
+    if close_to not in ("prior", "others", "posterior") or not posterior.sizes.get("time"):
         raise InputError(
-            f"close_to={close_to!r} with {posterior.sizes.get('time', 0)} months", "prior or posterior, and a month"
+            f"close_to={close_to!r} with {posterior.sizes.get('time', 0)} months",
+            "prior, others or posterior, and a month",
         )
     grid = domain.grid
     blocks = block_index(grid, settings.block_degrees)
     folds = fold_of(np.where(domain.groups >= 0, blocks, -1), settings.folds, settings.seed, "blocks")
-    times = posterior["time"].values
-    stacks = [feature_matrix(*features, posterior["prior"].isel(time=k).values, t, grid) for k, t in enumerate(times)]
+    yearly, monthly = features[0], xr.merge([features[1], _memory(posterior, grid)], join="outer")
+    stacks = [
+        feature_matrix(yearly, monthly, posterior["prior"].isel(time=k).values, t, grid)
+        for k, t in enumerate(posterior["time"].values)
+    ]
     tables = [_group_table(posterior, stacks, blocks, domain.groups == g) for g in range(len(domain.group_names))]
     flat = folds.ravel()
     jobs = [(n, t, flat[t.cell], settings) for n, t in zip(domain.group_names, tables, strict=True) if len(t)]
@@ -173,13 +176,15 @@ def _with_models(shares: NDArray[np.float64], models: dict[int, Model]) -> NDArr
 def _fields(
     posterior: xr.Dataset, logs: Sequence[tuple[NDArray, NDArray]], domain: Domain, close_to: str
 ) -> xr.Dataset:
-    wanted = posterior["co2" if close_to == "posterior" else "prior"].transpose("time", "sector", "lat", "lon")
-    learned = posterior["prior"].transpose("time", "sector", "lat", "lon").values.astype(float)
-    for k, (log, _) in enumerate(logs):
-        for s in range(len(SECTORS)):
-            totals = region_totals(wanted.values[k, s], domain.fractions)
-            learned[k, s] = close_totals(np.nan_to_num(learned[k, s]) * np.exp(log), totals, domain.fractions)
     cube, plane = ("time", "sector", "lat", "lon"), ("time", "lat", "lon")
+    prior, mean = (np.nan_to_num(posterior[n].transpose(*cube).values.astype(float)) for n in ("prior", "co2"))
+    before, after = (_totals(field, domain.fractions) for field in (prior, mean))
+    wanted = {"prior": before, "posterior": after}.get(close_to)
+    if wanted is None:
+        wanted = corrected_by_others(before, after, posterior["time"].values)
+    learned = prior * np.exp(np.stack([log for log, _ in logs]))[:, None]
+    for k, s in np.ndindex(wanted.shape[:2]):
+        learned[k, s] = close_totals(learned[k, s], wanted[k, s], domain.fractions)
     return xr.Dataset(
         {
             "co2_learned": (cube, learned, {"units": "t", "long_name": "learned CO2 emission of the month"}),
@@ -187,6 +192,10 @@ def _fields(
         },
         coords={"time": posterior["time"].values, **domain.grid.coords()},
     )
+
+
+def _totals(field: NDArray[np.float64], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([[region_totals(cells, fractions) for cells in month] for month in field])
 
 
 def _inflation(posterior: xr.Dataset, fields: xr.Dataset, domain: Domain, blocks: NDArray[np.int64]) -> xr.Variable:

@@ -133,7 +133,7 @@ def other_months_no2(no2: xr.DataArray, grid: Grid) -> xr.Dataset:
 def other_months_shift(
     shift: NDArray[np.floating], sensitivity: NDArray[np.floating], time: NDArray[np.datetime64], grid: Grid
 ) -> xr.Dataset:
-    """What observations said of a cell, and of its 3 x 3 cells, in the *other* months of the same year.
+    """What observations said of a cell in the *other* months of the same year.
 
     The mean of ln(truth / prior) over m' != m, freed of the pull towards the prior:  sum shift_m' / sum s_m'.  A cell
     whose prior is wrong is wrong all year, so this carries what was seen in clear months to those nothing was seen in;
@@ -146,17 +146,20 @@ def other_months_shift(
 
     Returns
     -------
-    `shift_other_months` and `shift_other_months_3x3`, (time, lat, lon) float32; NaN where the others saw too little.
+    `shift_other_months`, (time, lat, lon) float32; NaN where the others saw too little.
     """
     known = np.isfinite(shift) & (sensitivity > 0)
-    moment, weight = np.where(known, shift, 0.0), np.where(known, sensitivity, 0.0)
-    result = {}
-    for name, cells in (("shift_other_months", 1), ("shift_other_months_3x3", 3)):
-        around = [np.stack([neighbourhood_mean(f, cells) for f in part]) for part in (moment, weight)]
-        summed, total = (_other_steps(part, time.astype("datetime64[Y]")) for part in around)
-        mean = np.divide(summed, total, out=np.full(total.shape, np.nan), where=total >= ENOUGH)
-        result[name] = (("time", "lat", "lon"), mean.astype(np.float32))
-    return xr.Dataset(result, coords={"time": time, **grid.coords()})
+    years = time.astype("datetime64[Y]")
+    moment, weight = (other_steps(np.where(known, field, 0.0), years) for field in (shift, sensitivity))
+    mean = np.divide(moment, weight, out=np.full(weight.shape, np.nan), where=weight >= ENOUGH)
+    field = (("time", "lat", "lon"), mean.astype(np.float32))
+    return xr.Dataset({"shift_other_months": field}, coords={"time": time, **grid.coords()})
+
+
+def other_steps(field: NDArray[np.floating], years: NDArray[np.datetime64]) -> NDArray[np.floating]:
+    """Sum over the other steps of the same year."""
+    total = {year: field[years == year].sum(axis=0) for year in np.unique(years)}
+    return np.stack([total[year] - step for year, step in zip(years, field, strict=True)])
 
 
 def season(time: NDArray[np.datetime64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -178,12 +181,6 @@ def prior_features(prior: NDArray[np.floating], sectors: tuple[str, ...], grid: 
     with np.errstate(invalid="ignore", divide="ignore"):
         fields |= {f"prior_share_{s}": np.where(total > 0, prior[k] / total, 0.0) for k, s in enumerate(sectors)}
     return _dataset(fields, grid)
-
-
-def _other_steps(field: NDArray[np.floating], years: NDArray[np.datetime64]) -> NDArray[np.floating]:
-    """Sum over the other steps of the same year."""
-    total = {year: field[years == year].sum(axis=0) for year in np.unique(years)}
-    return np.stack([total[year] - step for year, step in zip(years, field, strict=True)])
 
 
 def _others(group: xr.DataArray) -> xr.DataArray:

@@ -121,8 +121,9 @@ def feature_matrix(
     static = years.sel(year=year)
     month = months.reindex(time=[time.astype("datetime64[ns]")]).isel(time=0)
     said = prior_features(prior, SECTORS, grid)
-    fields = [np.asarray(part[str(n)].values, np.float32) for part in (static, month, said) for n in part.data_vars]
-    names = [str(n) for part in (static, month, said) for n in part.data_vars]
+    # Sorted, since a store lists its variables in any order.
+    chosen = [(str(n), part[n]) for part in (static, month, said) for n in sorted(part.data_vars, key=str)]
+    names, fields = [n for n, _ in chosen], [np.asarray(a.values, np.float32) for _, a in chosen]
     fields += [np.full(grid.shape, float(v[0]), np.float32) for v in season(np.array([time]))]
     return np.stack(fields), (*names, *MONTH_FEATURES)
 

@@ -86,3 +86,13 @@ def test_spread_of_unseen_cells_is_calibrated_to_the_labels(toy, learned):
     gap = np.abs(np.log(toy.truth) - (np.log(total) - SIGMA_PRIOR**2 / 2 * factor**2))
     covered = (gap <= half)[np.broadcast_to(toy.blind, gap.shape)].mean()
     assert covered >= 0.9
+
+
+def test_the_other_months_totals_are_kept(toy):
+    fields = learn_fields(toy.posterior, toy.features, toy.domain, QUICK, close_to="others").fields
+    others = toy.posterior.isel(time=[0, 2, 3]).sum("time")
+    for s in range(4):
+        total = {n: region_totals(others[n].values[s], toy.domain.fractions) for n in ("prior", "co2")}
+        prior = region_totals(toy.posterior["prior"].isel(time=1).values[s], toy.domain.fractions)
+        got = region_totals(fields["co2_learned"].values[1, s], toy.domain.fractions)
+        np.testing.assert_allclose(got, prior * total["co2"] / total["prior"], rtol=1e-6)
