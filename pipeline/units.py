@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Client, as_completed
 from tqdm import tqdm
 
@@ -142,7 +143,8 @@ class Runner:
                 progress.update()
         return failures
 
-    def _out(self, ledger: Ledger, unit: Unit, keys: Mapping[str, str]) -> str:
+    @staticmethod
+    def _out(ledger: Ledger, unit: Unit, keys: Mapping[str, str]) -> str:
         return f"work/{ledger.stage}/{unit.name}-{keys[unit.name]}{unit.suffix}"
 
 
@@ -150,7 +152,9 @@ def perform(
     ledger: Ledger, name: str, key: str, function: Callable[..., dict[str, Any]], args: tuple[Any, ...]
 ) -> dict[str, Any]:
     """Do one unit on a worker: compute, read back what was written, then write it down."""
-    result = function(ledger.store, *args)
+    # A unit is one task: lazy arrays inside it are computed here, not handed back to the scheduler it came from.
+    with dask.config.set(scheduler="synchronous"):
+        result = function(ledger.store, *args)
     checked = {path: tree_digest(ledger.store, path) for path in result["outputs"]}
     result = {**result, "outputs": checked}
     ledger.record(name, key, result)
