@@ -80,7 +80,7 @@ def open_cube(store: Store, path: str, chunks: dict[str, int] | Literal["auto"] 
     InputError : no such cube, damaged metadata, or a codec outside the allowlist.
     """
     if not store.exists(path):
-        raise InputError(f"there is no {store.address(path)}", remedy="list the cubes with python -m pipeline.doctor")
+        raise InputError(f"there is no {store.address(path)}", remedy="look at the inputs of the store")
     try:
         backend = zarr_store(store, path, read_only=True)
         _check_codecs(zarr.open_group(backend, mode="r"), store.address(path))
