@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.core.chunks import Tile
 from pipeline.core.grid import FINE_PER_COARSE, Grid, block_repeat, block_sum
@@ -46,6 +47,8 @@ MIXTURES: dict[str, Mixture] = {
 }
 """Stated mixtures: factories and lit roads are what lights show, homes are where people live. Chosen among sums and
 products of powers of both proxies on simulated worlds of other seeds than those of the tests (docs/learning.md)."""
+COARSE_GRAIN = 5
+"""Width in fine cells from which population pixels are too wide to be taken as they are."""
 POINT_SECTORS = ("power", "industry")
 POOLED_TOLERANCE = 1.5
 """`Mixture.tolerance` of all listed plants together."""
@@ -100,6 +103,7 @@ def tile_weights(
     tonnes = annual_tonnes(points, year)
     year_total = np.nan_to_num(np.asarray(emission, float))
     radiance, people = (np.nan_to_num(np.asarray(proxies[n], np.float32)) for n in ("radiance", "population"))
+    people = settled(people, radiance)
     share = np.zeros((len(SECTORS), *grid.shape), np.float32)
     variance = np.zeros_like(share)
     listed = np.stack([grid_points(points, tonnes, grid, s).astype(np.float32) for s in SECTORS]) * land
@@ -163,6 +167,28 @@ def smooth_density(
     rows, cols = _linear(grid.lat, coarse.lat), _linear(grid.lon, coarse.lon)
     field = (rows @ np.asarray(emission, np.float32)) @ cols.T
     return np.where(land, np.maximum(field, np.float32(1e-3)), np.float32(0.0))
+
+
+def grain(field: NDArray[np.floating]) -> int:
+    """Width in cells of the pixels a field was made of: mean length of the runs of one value, zeros left out."""
+    some = field > 0
+    starts = some.copy()
+    starts[:, 1:] &= field[:, 1:] != field[:, :-1]
+    return max(1, round(np.count_nonzero(some) / max(1, np.count_nonzero(starts))))
+
+
+def settled(people: NDArray[np.float32], radiance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Persons where they live, if the input counts them in pixels much wider than ours; else as they are.
+
+    Within and around a pixel people are put where it is lit:  P' = mean(P) d / mean(d),  d = 2 + sqrt(10 L), means over
+    the width of a pixel. 2 stands for the dark countryside, against about 10 in a town.
+    """
+    width = grain(people)
+    if width < COARSE_GRAIN:
+        return people
+    dwelling = 2.0 + np.sqrt(10.0 * radiance)
+    around = ndimage.uniform_filter(dwelling, width, mode="nearest")
+    return (ndimage.uniform_filter(people, width, mode="nearest") * dwelling / around).astype(np.float32)
 
 
 def spread_shares(

@@ -4,7 +4,16 @@ import pytest
 from pipeline.core.chunks import Tile
 from pipeline.core.grid import block_repeat, block_sum
 from pipeline.core.schema import SECTORS
-from pipeline.product.weights import fine_grid, land_mask, placed_share, smooth_density, spread_shares, tile_weights
+from pipeline.product.weights import (
+    fine_grid,
+    grain,
+    land_mask,
+    placed_share,
+    settled,
+    smooth_density,
+    spread_shares,
+    tile_weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +104,22 @@ def test_missing_proxies_count_as_dark(country, emission):
         country.tile, country.grid, holes, country.points, 2022, emission, country.regions, country.china
     ).share
     assert np.isfinite(share).all()
+
+
+def test_people_counted_in_wide_pixels_are_put_where_it_is_lit():
+    rng = np.random.default_rng(8)
+    wide = block_repeat(rng.gamma(1.0, 100.0, (6, 6)).astype(np.float32), 20)
+    lights = np.where(rng.random(wide.shape) < 0.1, 40.0, 0.0).astype(np.float32)
+    assert grain(wide) == 20
+    people = settled(wide, lights)
+    assert people[lights > 0].mean() > 5 * people[lights == 0].mean()
+    assert people.sum() == pytest.approx(wide.sum(), rel=0.05)
+    # No step is left where two pixels met.
+    dark = np.where(lights > 0, np.nan, people)
+    steps = np.abs(np.diff(dark, axis=1))
+    assert np.nanmedian(steps[:, 19::20]) < 2 * np.nanmedian(steps)
+
+
+def test_people_counted_in_fine_pixels_stay():
+    people = np.random.default_rng(9).gamma(1.0, 10.0, (50, 50)).astype(np.float32)
+    np.testing.assert_array_equal(settled(people, np.ones_like(people)), people)
