@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import dask.array as da
@@ -212,18 +213,18 @@ def _block_shape(target: Grid, chunks: Mapping[str, int] | None) -> tuple[int, i
 
 
 def _fingerprint(weights: Weights) -> list[str]:
-    import hashlib
-
     matrices = [m for m in vars(weights).values() if isinstance(m, sparse.csr_array)]
     return [hashlib.sha256(m.data.tobytes() + m.indices.tobytes()).hexdigest() for m in matrices]
 
 
 def _wrap(data: NDArray | da.Array, field: xr.DataArray, target: Grid, method: str) -> xr.DataArray:
     kept = {name: c for name, c in field.coords.items() if not {"lat", "lon"} & set(c.dims)}
-    return xr.DataArray(
+    result = xr.DataArray(
         data,
         dims=field.dims,
         coords={**kept, **target.coords()},
-        name=field.name,
         attrs={**field.attrs, "regrid_method": method},
     )
+    # Without a name xarray takes the Dask array's.
+    result.name = field.name
+    return result

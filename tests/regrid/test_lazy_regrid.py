@@ -175,6 +175,7 @@ def test_name_attributes_and_coordinates_come_along():
     np.testing.assert_array_equal(got["lon"], INSIDE.lon)
     assert got["lat"].attrs["units"] == "degrees_north"
     assert list(got.coords) == ["time", "lat", "lon"]
+    assert regrid(source().rename(None).chunk(time=1), INSIDE, "conservative").name is None
 
 
 @pytest.mark.parametrize(("given", "expected"), [("u1", "f4"), ("i2", "f4"), ("f4", "f4"), ("i4", "f8"), ("f8", "f8")])
