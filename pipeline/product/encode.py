@@ -16,11 +16,12 @@ from pipeline.product.layout import REFERENCES
 from pipeline.product.uncertainty import (
     Areas,
     area_samples,
-    inflate,
+    inflate_within,
     interval,
     reference_sigma,
     rounded,
     sigma,
+    stated_inflation,
 )
 from pipeline.product.weights import TileWeights
 from pipeline.store.cubes import open_cube, write_region
@@ -37,7 +38,7 @@ def month_cubes(
     month: xr.Dataset,
     areas: Areas,
     china_fraction: NDArray[np.floating],
-    factor: NDArray[np.floating] | float = 1.0,
+    factor: NDArray[np.floating] | float | None = None,
     learned: bool = False,
 ) -> Cubes:
     """All 0.25 degree and regional cubes of one month, from its calibrated members.
@@ -46,15 +47,18 @@ def month_cubes(
     ----------
     month : `co2` (member, sector, lat, lon) and `prior` (sector, lat, lon) in tonnes, the Chinese part of each cell,
         sectors in the order of `SECTORS`;
-        `prior_sigma`, `averaging_kernel`, `variance_reduction`, `n_no2`, `n_xco2` (lat, lon).
+        `prior_sigma`, `averaging_kernel`, `variance_reduction`, `n_no2`, `n_xco2` and perhaps `inflation` (lat, lon).
     areas : what totals are made for.
     china_fraction : (lat, lon); cells with 0 become NaN.
-    factor : inflation of the members, (lat, lon) or one number.
+    factor : inflation of the members, (lat, lon) or one number; `member_inflation` where it is not given.
     learned : whether the prior was a learned field (for `information`).
     """
     inside = china_fraction > 0
     raw = month["co2"].transpose("member", "sector", "lat", "lon").values
-    members = inflate(np.where(inside, raw, 0.0), factor)
+    raw = np.where(inside, raw, 0.0)
+    if factor is None:
+        factor = member_inflation(month, raw.mean(axis=0).sum(axis=0))
+    members = inflate_within(raw, factor, areas.shares[: areas.provinces])
     by_sector = members.mean(axis=0)
     total = members.sum(axis=1)
     mean = by_sector.sum(axis=0)
@@ -84,6 +88,19 @@ def month_cubes(
         "region_samples": {"co2_emission": totals},
         "regions": _totals(totals, spread, areas),
     }
+
+
+def member_inflation(month: xr.Dataset, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By how much members are spread, (lat, lon): by the size of the emission, and by what the learning found.
+
+    `inflation` of a month holds for cells without observations (`pipeline.learn.conformal`); with the variance
+    reduction v it counts as inflation^(1 - v). The larger of the two is taken.
+    """
+    stated = stated_inflation(mean)
+    if "inflation" not in month:
+        return stated
+    seen = np.clip(np.nan_to_num(month["variance_reduction"].values), 0.0, 1.0)
+    return np.maximum(stated, month["inflation"].values ** (1.0 - seen))
 
 
 _PASSED = {

@@ -174,7 +174,8 @@ def grain(field: NDArray[np.floating]) -> int:
     some = field > 0
     starts = some.copy()
     starts[:, 1:] &= field[:, 1:] != field[:, :-1]
-    return max(1, round(np.count_nonzero(some) / max(1, np.count_nonzero(starts))))
+    runs = max(1, int(np.count_nonzero(starts)))
+    return max(1, round(int(np.count_nonzero(some)) / runs))
 
 
 def settled(people: NDArray[np.float32], radiance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from pipeline.product.uncertainty import area_samples, inflate, interval, reference_sigma, rounded, sigma
+from pipeline.product.uncertainty import (
+    area_samples,
+    inflate,
+    inflate_within,
+    interval,
+    reference_sigma,
+    rounded,
+    sigma,
+    stated_inflation,
+)
 
 
 @pytest.fixture
@@ -63,3 +72,29 @@ def test_reference_sigmas_bracket_independent_cells():
     draws = cell_sigma * rng.standard_normal((20_000, 3, 4))
     assert sigma(draws.sum(axis=(1, 2))) == pytest.approx(independent[0], rel=0.02)
     assert correlated[0] == pytest.approx(cell_sigma.sum())
+
+
+def test_inflation_within_keeps_means_and_members_totals():
+    rng = np.random.default_rng(7)
+    common = 0.2 * rng.standard_normal((50, 4, 2, 1, 1))
+    local = 0.4 * rng.standard_normal((50, 4, 2, 12, 8))
+    members = 1e5 * np.exp(common + local).transpose(0, 1, 3, 2, 4).reshape(50, 4, 12, 16)
+    half = np.repeat([1.0, 0.0], 8)[None].repeat(12, axis=0)
+    shares = np.stack([half, 1 - half])
+    shares[:, :, 7:9] = 0.5
+    wide = inflate_within(members, 2.0, shares)
+    np.testing.assert_allclose(wide.mean(axis=0), members.mean(axis=0), rtol=1e-12)
+    before, after = (np.einsum("ksij,rij->ksr", x, shares) for x in (members, wide))
+    np.testing.assert_allclose(after.std(axis=0), before.std(axis=0), rtol=0.05)
+    gap = np.abs(after - before).max() / before.std()
+    assert gap < 0.1
+    free = np.einsum("ksij,rij->ksr", inflate(members, 2.0), shares)
+    assert np.abs(free - before).max() / before.std() > 10 * gap
+    assert np.log(wide).std(axis=0).mean() > 1.6 * np.log(members).std(axis=0).mean()
+
+
+def test_stated_inflation_goes_with_the_size():
+    factor = stated_inflation(np.array([0.0, 6e4, 1e9]))
+    assert factor[1] == 1.85
+    assert factor[0] == 1.5
+    assert factor[2] == 1.2
