@@ -109,12 +109,14 @@ def _solved_grid(weather: xr.Dataset, settings: Settings) -> Grid:
 
 def build_weights(store: Store, grid: Grid) -> None:
     """Make the regridding weights that the tasks will look up, so that no task makes them."""
+    whole = tasks.whole_grid(open_regions(store), grid)
     for cube, variable, method in (
         ("nightlights", "radiance", "conservative"),
         ("population", "population", "sum"),
         ("era5", "t2m", "bilinear"),
     ):
-        regrid(open_input(store, cube)[variable].isel(time=0), grid, method, store=store)
+        regrid(open_input(store, cube)[variable].isel(time=0), whole, method, store=store)
+    regrid(open_input(store, "era5")["u10"].isel(time=0), grid, "bilinear", store=store)
     for family in ("no2", "xco2"):
         for ds in open_family(store, family).values():
             name = "no2_column" if family == "no2" else "xco2"

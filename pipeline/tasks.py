@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import shapely
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
@@ -18,6 +19,7 @@ from pipeline.access import open_family, open_input, open_points, open_prior_tot
 from pipeline.core.chunks import Tile
 from pipeline.core.grid import Grid
 from pipeline.core.points import annual_tonnes, grid_points
+from pipeline.core.regions import Regions
 from pipeline.core.schema import SECTORS
 from pipeline.invert.model import Observations
 from pipeline.invert.month import solve_month
@@ -66,9 +68,17 @@ def year_of_proxy(cube: xr.Dataset, name: str, year: int) -> xr.DataArray:
     return cube[name].isel(time=np.flatnonzero(years == nearest)).mean("time", keep_attrs=True)
 
 
-def prepare_year(store: Store, settings: Settings, grid: Grid, year: int, out: str) -> Result:
+def whole_grid(regions: Regions, grid: Grid) -> Grid:
+    """The grid that holds the solved grid and all regions: totals are of whole provinces, whatever the domain."""
+    west, south, east, north = shapely.total_bounds(list(regions.polygons))
+    w, s, e, n = grid.bounds
+    return Grid.from_bounds(min(west, w), min(south, s), max(east, e), max(north, n), grid.per_degree)
+
+
+def prepare_year(store: Store, settings: Settings, solved: Grid, year: int, out: str) -> Result:
     """Proxies on the grid and the prior of a year: `lights`, `people`, `temperature`, `co2`, `other_nox`."""
     regions, points = open_regions(store), open_points(store)
+    grid = whole_grid(regions, solved)
     lights = regrid(
         year_of_proxy(open_input(store, "nightlights"), "radiance", year), grid, "conservative", store=store
     )
@@ -90,7 +100,8 @@ def prepare_year(store: Store, settings: Settings, grid: Grid, year: int, out: s
             {"units": "kg s-1", "long_name": "NOx that is no Chinese CO2 source's: soils, foreign land, ships"},
         ),
     )
-    write_cube(store, out, result)
+    lat, lon = grid.window(solved)
+    write_cube(store, out, result.isel(lat=lat, lon=lon))
     return {"outputs": [out], "totals_from": prior.attrs["totals_from"]}
 
 

@@ -271,3 +271,14 @@ def test_prior_totals_set_the_prior(built, client, tmp_path):
         for u, r in ((store.url, doubled), (built.url, plain))
     ]
     assert priors[0] / priors[1] == pytest.approx(2, rel=0.1)
+
+
+def test_a_province_keeps_its_total_when_the_domain_shows_a_part_of_it(built, tmp_path):
+    """The prior of a cell is the same whether the domain is the whole world or a corner of it."""
+    store = Store(built.url)
+    whole, part = (domain_grid(d) for d in (DOMAIN, "115,38,116,39"))
+    priors = []
+    for name, grid in (("whole", whole), ("part", part)):
+        tasks.prepare_year(store, settings_for(built.url), grid, 2022, f"work/test/{name}.zarr")
+        priors.append(open_cube(store, f"work/test/{name}.zarr")["co2"].sel(lat=part.lat, lon=part.lon).values)
+    assert priors[1] == pytest.approx(priors[0], rel=1e-9)
