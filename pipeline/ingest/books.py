@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.core.errors import CarbonCubeError, InputError
 from pipeline.ingest.contract import FAILED, REJECTED, SKIPPED, USED, Granule, Outcome, Rejected, Skipped
+from pipeline.ingest.preflight import check_structure
 from pipeline.ingest.sources import local_file
 from pipeline.store.cubes import open_cube
 from pipeline.store.ledger import Ledger, digest
@@ -157,6 +158,8 @@ def guarded(granule: Granule, options: Mapping[str, Any], work: Callable[[str], 
     """Run a reader on one file; what a damaged file makes it raise is that file's outcome, not the run's end."""
     try:
         with local_file(granule, options) as path:
+            if granule.tag != "zarr":
+                check_structure(path)
             return work(path)
     except Skipped as verdict:
         return Outcome(SKIPPED, verdict.counts, verdict.reason)

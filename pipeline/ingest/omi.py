@@ -56,7 +56,10 @@ class OmiReader:
         lat, lon = -89.875 + 0.25 * np.arange(720), -179.875 + 0.25 * np.arange(1440)
         rows, cols = (lat > 11) & (lat < 61), (lon > 67) & (lon < 142)
         part = value[np.ix_(rows, cols)] / MOLECULES
-        return grid_cells(part, lat[rows], lon[cols], day + _NOON, rules, "OMI OMNO2d, cloud screened")
+        # A day has one file; a later production, by its name, replaces it.
+        identity, elsewhere = (f"omi {day}", name), value.size - part.size
+        source = "OMI OMNO2d, cloud screened"
+        return grid_cells(part, lat[rows], lon[cols], day + _NOON, rules, source, identity, elsewhere)
 
     def _refuse_netcdf(self, path: str) -> None:
         with open_netcdf(path) as ds:

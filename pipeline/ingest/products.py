@@ -109,7 +109,7 @@ PRODUCTS: Mapping[str, Product] = {
         ),
         Product("arco_era5", _arco, (), "ERA5 from the ARCO Zarr in the cloud; needs --year"),
         Product(
-            "ncep", _plain(Reanalysis("inputs/era5_ncep.zarr", "NCEP reanalysis")), _GRIDDED, "NCEP reanalysis, GRIB"
+            "ncep", _plain(Reanalysis("inputs/ncep.zarr", "NCEP reanalysis")), _GRIDDED, "NCEP reanalysis, GRIB"
         ),
         Product("pbl", _plain(PblReader()), _NETCDF, "merged boundary-layer height, China (netCDF a day)"),
         Product("viirs_like", _plain(ViirsLike()), _TIFF, "NPP-VIIRS-like yearly nightlights (8-bit GeoTIFF)"),

@@ -171,7 +171,10 @@ def _corners(
     file: h5py.File, lines: slice, centres: tuple[NDArray, NDArray]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
     """Corners (scan line, pixel, 4) from the file, or estimated where a subset lacks them."""
-    if all(has(file, _BOUNDS.format(v)) for v in ("latitude", "longitude")):
+    there = [v for v in ("latitude", "longitude") if has(file, _BOUNDS.format(v))]
+    if len(there) == 1:
+        raise Rejected(f"corners of {there[0]} without those of the other axis: a damaged file")
+    if there:
         lat, lon = (
             read(dataset(file, _BOUNDS.format(v)), (0, lines, slice(None), slice(None)))
             for v in ("latitude", "longitude")
@@ -234,7 +237,8 @@ class HarpReader:
                     "only columns >= 0 were kept, which biases means high (accept_positive_only=true takes it)"
                 )
             value = np.asarray(field_.transpose("lat", "lon"), np.float64)
-        return grid_cells(value, lat, lon, _harp_time(source), rules, f"HARP grid of {source}")
+        time = _harp_time(source)
+        return grid_cells(value, lat, lon, time, rules, f"HARP grid of {source}", (source, ""))
 
 
 def _harp_time(source: str) -> np.datetime64:
@@ -245,9 +249,22 @@ def _harp_time(source: str) -> np.datetime64:
 
 
 def grid_cells(
-    value: NDArray[np.float64], lat: NDArray, lon: NDArray, time: np.datetime64, rules: Rules, source: str
+    value: NDArray[np.float64],
+    lat: NDArray,
+    lon: NDArray,
+    time: np.datetime64,
+    rules: Rules,
+    source: str,
+    identity: tuple[str, str],
+    elsewhere: int = 0,
 ) -> Observations:
-    """The cells of a daily grid (lat, lon) as pixels, with the rule's uncertainty; columns in mol m-2."""
+    """The cells of a daily grid (lat, lon) as pixels, with the rule's uncertainty; columns in mol m-2.
+
+    Parameters
+    ----------
+    identity : part and rank, as in `Observations`.
+    elsewhere : cells of the file that were cut away before.
+    """
     half_lat, half_lon = (lat[1] - lat[0]) / 2, (lon[1] - lon[0]) / 2
     y, x = (g.ravel() for g in np.meshgrid(lat, lon, indexing="ij"))
     flat = value.ravel()
@@ -256,6 +273,7 @@ def grid_cells(
         "implausible": ~((flat > PLAUSIBLE[0]) & (flat < PLAUSIBLE[1])),
     }
     left, counts = selected(flat.size, checks)
+    counts |= {"seen": flat.size + elsewhere} | ({"outside_region": elsewhere} if elsewhere else {})
     require_any(left, counts, "cells")
     y, x = y[left], x[left]
     return Observations(
@@ -267,5 +285,5 @@ def grid_cells(
         counts,
         None,
         {"source": source, "assumed": f"1 sigma of a cell {rules['uncertainty']} mol m-2, which the file does not say"},
-        f"{source} {time}",
+        *identity,
     )

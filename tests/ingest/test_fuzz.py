@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import CarbonCubeError
+from pipeline.ingest import preflight
 from pipeline.ingest.books import Request
 from pipeline.ingest.contract import FAILED, REJECTED, USED
 from pipeline.ingest.report import report
@@ -98,6 +99,11 @@ def damage(raw, kind, rng, flips, foreign):
     if kind == "appended":
         return bytes(data) + rng.bytes(100)
     return rng.bytes(int(rng.integers(1, 5000)))
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(preflight, "LIMIT", 15.0)
 
 
 @pytest.fixture(scope="module")

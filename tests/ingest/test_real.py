@@ -216,7 +216,7 @@ def test_ncep_grib_with_several_heights(tmp_path):
     eccodes = pytest.importorskip("eccodes", reason='ecCodes is not installed: pip install "carboncube[grib]"')
     path = METEOROLOGY / "ncep_r1_20230614.grib2"
     assert ingest(tmp_path / "s", "ncep", path).statuses == {"used": 1}
-    ds = opened(tmp_path / "s", "inputs/era5_ncep.zarr")
+    ds = opened(tmp_path / "s", "inputs/ncep.zarr")
     times = ds["time"].values[ds["ingested"].values > 0]
     assert [str(t)[:13] for t in times] == ["2023-06-14T06", "2023-06-14T12", "2023-06-14T18"]
     assert set(ds.data_vars) == {"u10", "v10", "t2m", "sp", "ingested"}
