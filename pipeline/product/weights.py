@@ -25,7 +25,7 @@ class Mixture:
     ----------
     lights, dim, people : weight of radiance L, of sqrt(10 L) (which dim places have more of), both nW cm-2 sr-1, and of
         persons, of a fine cell. Only their ratios matter inside a coarse cell.
-    smooth : share that follows no proxy but a smooth field, so that no cell depends on one lit pixel.
+    smooth : share that does not follow the proxies but what surrounds them, so that no cell depends on one lit pixel.
     tolerance : how many times its listed emission a known source is believed to emit before the rest of its cell
         counts as somebody else's.
     sigma : of ln(weight) of what is placed at a point source, of what follows the proxies, of what is smooth.
@@ -49,6 +49,8 @@ MIXTURES: dict[str, Mixture] = {
 products of powers of both proxies on simulated worlds of other seeds than those of the tests (docs/learning.md)."""
 COARSE_GRAIN = 5
 """Width in fine cells from which population pixels are too wide to be taken as they are."""
+AROUND = 11
+"""Width in fine cells of the box that is run twice over a proxy for what surrounds it."""
 POINT_SECTORS = ("power", "industry")
 POOLED_TOLERANCE = 1.5
 """`Mixture.tolerance` of all listed plants together."""
@@ -111,8 +113,9 @@ def tile_weights(
     everyone = _placed(listed[together].sum(axis=0), year_total[together].sum(axis=0)[tile.coarse], POOLED_TOLERANCE)
     for k, sector in enumerate(SECTORS):
         mixture = MIXTURES[sector]
-        smooth = smooth_density(year_total[k], coarse, tile, land)
-        spread = spread_shares(_additive(mixture, radiance, people, land), smooth, land, mixture.smooth)
+        proxy = _additive(mixture, radiance, people, land)
+        smooth = surroundings(proxy, smooth_density(year_total[k], coarse, tile, land))
+        spread = spread_shares(proxy, smooth, land, mixture.smooth)
         placed = _placed(listed[k], year_total[k][tile.coarse], mixture.tolerance)
         if k in together:
             placed = np.float32(0.5) * (placed + everyone)
@@ -190,6 +193,20 @@ def settled(people: NDArray[np.float32], radiance: NDArray[np.float32]) -> NDArr
     dwelling = 2.0 + np.sqrt(10.0 * radiance)
     around = ndimage.uniform_filter(dwelling, width, mode="nearest")
     return (ndimage.uniform_filter(people, width, mode="nearest") * dwelling / around).astype(np.float32)
+
+
+def surroundings(proxy: NDArray[np.float32], smooth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is dark but near to what is lit: the proxy blurred over some 10 km, and a tenth of the smooth field.
+
+    Both are scaled to the proxy's mass in each coarse cell; where there is no proxy near, the smooth field stays.
+    """
+    blurred = proxy
+    for _ in range(2):
+        blurred = ndimage.uniform_filter(blurred, AROUND, mode="nearest")
+    mass = block_sum(blurred)
+    even, _ = _shares(smooth)
+    mixed = blurred + np.float32(0.1) * even * block_repeat(mass.astype(np.float32))
+    return np.where(block_repeat(mass > 0), mixed, smooth)
 
 
 def spread_shares(
