@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.core.errors import InputError
 from pipeline.ingest.axes import Axis
 from pipeline.ingest.contract import Rejected, Rules
 from pipeline.ingest.cubefile import CubeFile, Layer
@@ -80,22 +79,13 @@ class Reanalysis:
 
 
 def time_step(times: Sequence[str]) -> int:
-    """Hours between fields: the largest step of 1, 3 or 6 whose hours of the day hold them all.
+    """Hours between fields: the largest step of 1, 3 or 6 on which all hours of the day lie; 1 where none fits.
 
-    Raises
-    ------
-    InputError : times between the hours, or once or twice a day.
+    Hours that are not there stay missing in the cube, and `ingested` and the doctor say so.
     """
-    stamps = np.array(sorted(set(times)), "datetime64[s]")
-    seconds = (stamps - stamps.astype("datetime64[D]")).astype(int)
-    if np.any(seconds % 3600):
-        raise InputError(f"fields at {stamps[seconds % 3600 > 0][0]}", "full hours")
-    common = math.gcd(24, *(int(h) for h in np.unique(seconds // 3600)))
-    step = next((s for s in reversed(STEPS) if common % s == 0), 1)
-    if common not in STEPS:
-        hours = ", ".join(str(h) for h in np.unique(seconds // 3600))
-        raise InputError(f"fields at {hours} h of the day", "every 1, 3 or 6 hours", "fetch the hours between too")
-    return step
+    hours = {int(t[11:13]) for t in times}
+    common = math.gcd(24, *hours)
+    return common if common in STEPS else 1
 
 
 def lazy(ds: xr.Dataset, source: str) -> LazyGrid:
@@ -117,7 +107,7 @@ def lazy(ds: xr.Dataset, source: str) -> LazyGrid:
     times = ds[time_dim].values
     if not np.issubdtype(times.dtype, np.datetime64) or times.size == 0 or np.isnat(times).any():
         raise Rejected(f"times of type {times.dtype}, {times.size} of them")
-    _check_hours(times)
+    check_hours(times)
     factors = {ours: QUANTITIES[ours].factor(str(a[0].attrs.get("units", "")), ours) for ours, a in arrays.items()}
     lat, lon = cut_region(ds)
     attrs = {"source": source, "assumed": "values at the full hour, UTC; int16 packing undone; region 66..143E 10..62N"}
@@ -159,8 +149,16 @@ def _rank(ds: xr.Dataset) -> int:
     return int(any(int(str(v)) != 1 for v in values if str(v).strip().isdigit()))
 
 
-def _check_hours(times: NDArray[np.datetime64]) -> None:
-    """Refuse monthly or yearly means, which have the variables too."""
+def check_hours(times: NDArray[np.datetime64]) -> None:
+    """Refuse times between the hours, and monthly or yearly means, which have the variables too.
+
+    Raises
+    ------
+    Rejected : with the first of them, or how far they are apart.
+    """
+    between = (times - times.astype("datetime64[h]")) != np.timedelta64(0)
+    if between.any():
+        raise Rejected(f"a field at {str(times[between][0])[:19]}, expected full hours")
     if times.size > 1 and np.median(np.diff(times) / np.timedelta64(1, "h")) > 24.5:
         days = float(np.median(np.diff(times) / np.timedelta64(24, "h")))
         raise Rejected(f"a field every {days:.1f} days, expected every 1, 3 or 6 hours: means over months?")

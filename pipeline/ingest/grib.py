@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
 from pipeline.ingest.contract import Rejected
-from pipeline.ingest.era5 import QUANTITIES
+from pipeline.ingest.era5 import QUANTITIES, check_hours
 from pipeline.ingest.grids import Contents
 from pipeline.ingest.lazygrid import Cut, cut_region
 
@@ -119,6 +119,7 @@ def open_grib(path: str, source: str) -> Iterator[GribGrid]:
         axes = xr.Dataset(coords={"latitude": grid["lat"], "longitude": grid["lon"]})
         lat, lon = cut_region(axes)
         times = tuple(sorted({time for _, time in offsets}))
+        check_hours(np.array(times, "datetime64[ns]"))
         names = tuple(n for n in QUANTITIES if any(layer == n for layer, _ in offsets))
         if gaps := [f"{n} at {t}" for n in names for t in times if (n, t) not in offsets]:
             raise Rejected(f"{gaps[0]} is missing ({len(gaps)} gaps in all), expected every variable at every time")

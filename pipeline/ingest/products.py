@@ -108,9 +108,7 @@ PRODUCTS: Mapping[str, Product] = {
             "era5", _plain(Reanalysis(ERA5_PATH, "ERA5 (Copernicus)")), _GRIDDED, "ERA5 from the CDS, netCDF or GRIB"
         ),
         Product("arco_era5", _arco, (), "ERA5 from the ARCO Zarr in the cloud; needs --year"),
-        Product(
-            "ncep", _plain(Reanalysis("inputs/ncep.zarr", "NCEP reanalysis")), _GRIDDED, "NCEP reanalysis, GRIB"
-        ),
+        Product("ncep", _plain(Reanalysis("inputs/ncep.zarr", "NCEP reanalysis")), _GRIDDED, "NCEP reanalysis, GRIB"),
         Product("pbl", _plain(PblReader()), _NETCDF, "merged boundary-layer height, China (netCDF a day)"),
         Product("viirs_like", _plain(ViirsLike()), _TIFF, "NPP-VIIRS-like yearly nightlights (8-bit GeoTIFF)"),
         Product("viirs_vnl", _plain(ViirsVnl()), _TIFF, "EOG VIIRS nightlights, annual or monthly (GeoTIFF)"),
