@@ -7,14 +7,17 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from tqdm import tqdm
 
 from pipeline import __version__
 from pipeline.core.errors import CarbonCubeError, UsageError
 from pipeline.ingest.books import Request, Summary
 from pipeline.ingest.products import PRODUCTS, product
 from pipeline.ingest.report import report
-from pipeline.ingest.run import run
+from pipeline.ingest.run import MapFunction, run
 from pipeline.ingest.sources import list_granules
 from pipeline.store.location import Store
 
@@ -69,14 +72,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+_DOING = {
+    "_bin_file": "reading files",
+    "_write_day": "writing days",
+    "_look_up": "looking into files",
+    "_fill_group": "filling the cube",
+    "_read_document": "reading files",
+}
+
+
+def _with_progress(mapped: MapFunction) -> MapFunction:
+    """A map function that shows how far it is, where somebody watches."""
+
+    def shown(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        todo = list(items)
+        label = _DOING.get(function.__name__, function.__name__)
+        return iter(tqdm(mapped(function, todo), total=len(todo), desc=label, disable=None, leave=False))
+
+    return shown
+
+
 def _run(request: Request, args: argparse.Namespace) -> Summary:
     if args.scheduler is None:
-        return run(request)
+        return run(request, _with_progress(map))
     from pipeline.cluster import connect
     from pipeline.ingest.lift import client_map
 
     with connect(args.scheduler, args.workers) as client:
-        return run(request, client_map(client))
+        return run(request, _with_progress(client_map(client)))
 
 
 def _paths(args: argparse.Namespace, years: frozenset[int]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.core.errors import CarbonCubeError, InputError
-from pipeline.ingest.contract import FAILED, REJECTED, SKIPPED, USED, Granule, Outcome, Rejected, Skipped
+from pipeline.ingest.contract import FAILED, REJECTED, SKIPPED, USED, Granule, Outcome, Rejected, Skipped, public
 from pipeline.ingest.preflight import check_structure
 from pipeline.ingest.sources import local_file
 from pipeline.store.cubes import open_cube
@@ -96,7 +96,7 @@ class Books:
             return
         result = {
             "address": granule.address,
-            "url": granule.url,
+            "url": public(granule.url),
             "member": granule.member,
             "size": granule.size,
             "tag": granule.tag,

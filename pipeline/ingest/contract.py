@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pipeline.core.errors import UsageError
 from pipeline.store.ledger import digest
@@ -57,8 +59,9 @@ class Granule:
 
     @property
     def address(self) -> str:
-        """Address for people: the member of an archive is named too."""
-        return f"{self.url}!{self.member}" if self.member else self.url
+        """Address for people and the ledger: the member of an archive is named too, signatures and keys are not."""
+        url = public(self.url)
+        return f"{url}!{self.member}" if self.member else url
 
     def key(self, product: str, version: int, rules: Rules) -> str:
         """Hash of the file's identity, the reader's version and the rules: what a ledger entry is keyed by."""
@@ -81,6 +84,25 @@ class Outcome:
     counts: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+_SECRET = re.compile(
+    r"^(x-amz-.*|x-goog-.*|awsaccesskeyid|signature|expires|key-pair-id|policy|sig|se|sp|sv|sr|st|sks|skt|ske|skv|skoid|"
+    r"sktid|.*token.*|.*key|.*secret.*|.*password.*)$",
+    re.IGNORECASE,
+)
+
+
+def public(url: str) -> str:
+    """An address without what only proves who asks: signatures, tokens, keys, user and password.
+
+    They change from day to day, and what changes must not make a file a new one; nor may they be written anywhere.
+    """
+    if "://" not in url or not url.startswith("http"):
+        return url
+    parts = urlsplit(url)
+    query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _SECRET.match(k)]
+    return urlunsplit((parts.scheme, parts.netloc.rsplit("@", 1)[-1], parts.path, urlencode(query), ""))
 
 
 def merged_rules(defaults: Rules, given: Mapping[str, str]) -> dict[str, Any]:

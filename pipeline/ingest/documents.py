@@ -28,7 +28,8 @@ class Document:
     content : a table, a text or a Dataset.
     attrs : where it is from and what was assumed; kept with it.
     counts : of records, as in `Outcome`.
-    unique : columns that name a row; two files may not both have it.
+    unique : columns that name a row; two files of one run may not both have it.
+    grows : whether rows of earlier runs that the new files do not name stay.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Document:
     attrs: Mapping[str, Any]
     counts: Mapping[str, int]
     unique: tuple[str, ...] = field(default=())
+    grows: bool = False
 
 
 class DocumentReader(Protocol):
@@ -80,11 +82,24 @@ def write_documents(
     for path, group in by_path.items():
         if check:
             check(path)
-        content = _joined(path, group)
+        content = _with_earlier(store, path, group[0][1], _joined(path, group))
         if path.startswith("inputs/point_sources/") and isinstance(content, pd.DataFrame):
             check_kinds(store, path, content)
         _write(store, path, content, group[0][1].attrs)
     return sorted(by_path)
+
+
+def _with_earlier(
+    store: Store, path: str, document: Document, content: pd.DataFrame | str | xr.Dataset
+) -> pd.DataFrame | str | xr.Dataset:
+    """The new rows, and those of the table that is there which they do not replace."""
+    if not document.grows or not isinstance(content, pd.DataFrame) or not store.exists(path):
+        return content
+    raw = io.BytesIO(store.read_bytes(path))
+    held = pd.read_csv(raw, dtype={"region": str}) if path.endswith(".csv") else pd.read_parquet(raw)
+    unique = list(document.unique)
+    joined = pd.concat([held[content.columns], content.astype({"region": str})], ignore_index=True)
+    return joined.drop_duplicates(unique, keep="last").sort_values(unique, ignore_index=True)
 
 
 def check_kinds(store: Store, path: str, content: pd.DataFrame) -> None:

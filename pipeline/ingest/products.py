@@ -135,9 +135,7 @@ PRODUCTS: Mapping[str, Product] = {
             "climate_trace", _plants("climate_trace", "CC BY 4.0", many=True), ("*.csv",), "Climate TRACE sources (CSV)"
         ),
         Product("regions", _plain(regions.RegionReader()), regions.PATTERNS, "provinces from any vector file"),
-        Product(
-            "statistics", _plain(statistics.StatisticsReader()), ("*.csv",), "provincial tables: MEIC, population, .."
-        ),
+        Product("statistics", _plain(statistics.StatisticsReader()), ("*.csv", "*.xlsx"), "provincial tables"),
     )
 }
 

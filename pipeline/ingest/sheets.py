@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ MAX_SHEET_BYTES = 2**30
 """Bytes a workbook may expand to."""
 
 
-def read_sheet(path: str, sheet: str, columns: Sequence[str]) -> pd.DataFrame:
-    """One sheet of a workbook, first row as header.
+@contextlib.contextmanager
+def opened_workbook(path: str) -> Iterator[pd.ExcelFile]:
+    """A workbook within bounds: formulas are not computed, links not followed.
 
     Raises
     ------
-    InputError : no workbook, or one that expands beyond the bounds.
-    Rejected : no such sheet or columns: another product.
+    InputError : no workbook, damaged, or one that expands beyond the bounds.
     """
     with open(path, "rb") as file:
         infos = checked_archive(file, path)
@@ -32,15 +33,32 @@ def read_sheet(path: str, sheet: str, columns: Sequence[str]) -> pd.DataFrame:
         _refuse_entities(file, infos, path)
     try:
         with pd.ExcelFile(path, engine="openpyxl", engine_kwargs={"data_only": True, "keep_links": False}) as book:
-            names = [str(name) for name in book.sheet_names]
-            if sheet not in names:
-                raise Rejected(f"the workbook has the sheets {', '.join(names)}, not {sheet!r}")
-            table = pd.read_excel(book, sheet_name=sheet)
-    except Rejected:
+            yield book
+    except (Rejected, InputError):
         raise
     except Exception as error:
         raise InputError(f"the workbook cannot be read ({type(error).__name__}: {error})") from error
-    return _with_columns(table, columns)
+
+
+def read_sheet(path: str, sheet: str, columns: Sequence[str]) -> pd.DataFrame:
+    """One sheet of a workbook, first row as header.
+
+    Raises
+    ------
+    InputError : no workbook, or one that expands beyond the bounds.
+    Rejected : no such sheet or columns: another product.
+    """
+    with opened_workbook(path) as book:
+        names = [str(name) for name in book.sheet_names]
+        if sheet not in names:
+            raise Rejected(f"the workbook has the sheets {', '.join(names)}, not {sheet!r}")
+        return _with_columns(pd.read_excel(book, sheet_name=sheet), columns)
+
+
+def read_sheets(path: str) -> dict[str, pd.DataFrame]:
+    """All sheets of a workbook by name, as cells without a header."""
+    with opened_workbook(path) as book:
+        return {str(name): pd.read_excel(book, sheet_name=name, header=None) for name in book.sheet_names}
 
 
 def read_csv(path: str, columns: Sequence[str], **options: Any) -> pd.DataFrame:

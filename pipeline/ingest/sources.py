@@ -76,7 +76,7 @@ def _expand(url: str, options: Mapping[str, Any]) -> Iterator[Granule]:
     if ZARR.search(url):
         yield Granule(url.rstrip("/"), 0, "zarr")
         return
-    fs, path = fsspec.core.url_to_fs(url, **_fresh(url, options))
+    fs, path = _file_system(url, options)
     try:
         for each, info in sorted(_files(fs, path, url).items()):
             yield from _members(_granule(fs, each, info), options)
@@ -95,6 +95,13 @@ def _files(fs: fsspec.AbstractFileSystem, path: str, url: str) -> dict[str, dict
     if path.endswith("/") if web else fs.isdir(path) and not fs.isfile(path):
         return dict(fs.find(path, detail=True))
     return {path: fs.info(path)}
+
+
+def _file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
+    try:
+        return fsspec.core.url_to_fs(url, **_fresh(url, options))
+    except ImportError as error:
+        raise InputError(f"{url} cannot be opened here ({error})", remedy="install what it names") from error
 
 
 def _fresh(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +171,7 @@ def local_file(granule: Granule, options: Mapping[str, Any] | None = None) -> It
     if granule.tag == "zarr":
         yield granule.url
         return
-    fs, path = fsspec.core.url_to_fs(check_url(granule.url), **_fresh(granule.url, options))
+    fs, path = _file_system(check_url(granule.url), options)
     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
     if local and not granule.member and not granule.name.lower().endswith(".zip"):
         yield path

@@ -9,8 +9,10 @@ import pandas as pd
 
 from pipeline.core.provinces import BY_NAME
 from pipeline.core.schema import SECTORS
+from pipeline.ingest.ceads import read_ceads
 from pipeline.ingest.contract import Rejected, Rules
 from pipeline.ingest.documents import Document
+from pipeline.ingest.gridded import magic
 from pipeline.ingest.regions import short_name
 from pipeline.ingest.sheets import numbers, read_csv
 
@@ -62,6 +64,8 @@ class StatisticsReader:
 
     def read(self, path: str, rules: Rules) -> Document:  # noqa: ARG002
         """One table in the store's form."""
+        if magic(path) == b"PK\x03\x04":
+            return read_ceads(path, path.rsplit("/", 1)[-1])
         skip = _comment_lines(path)
         head = read_csv(path, [], nrows=1, skiprows=skip)
         if head.empty:
@@ -105,7 +109,7 @@ def _monthly(table: pd.DataFrame, path: str, ancestry: str, title: str, seen: in
     summed = table.groupby(keys, as_index=False, observed=True)["co2_tonnes"].sum().sort_values(keys)
     summed = summed.assign(sector=summed["sector"].astype(str)).reset_index(drop=True)
     attrs = {"ancestry": ancestry, "title": title, "units": "tonnes of CO2 (fossil and process)"}
-    return Document(path, summed, attrs, {"seen": seen, "used": seen}, tuple(keys))
+    return Document(path, summed, attrs, {"seen": seen, "used": seen}, tuple(keys), grows=True)
 
 
 def _tonnes(column: pd.Series, factor: float) -> pd.Series:
@@ -165,4 +169,4 @@ def _population(raw: pd.DataFrame) -> Document:
     table = pd.DataFrame({"region": _regions(long["region"]), "year": long["year"].astype(int), "persons": persons})
     table = table.sort_values(["year", "region"], ignore_index=True).assign(persons=lambda t: t["persons"].round(0))
     attrs = {"source": "National Bureau of Statistics of China", "units": "persons"}
-    return Document(POPULATION_PATH, table, attrs, {"seen": len(long), "used": len(long)}, ("year", "region"))
+    return Document(POPULATION_PATH, table, attrs, {"seen": len(long), "used": len(long)}, ("year", "region"), True)
