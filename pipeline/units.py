@@ -11,6 +11,7 @@ from typing import Any
 
 import dask
 from distributed import Client, as_completed
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import pipeline
@@ -153,7 +154,8 @@ def perform(
 ) -> dict[str, Any]:
     """Do one unit on a worker: compute, read back what was written, then write it down."""
     # A unit is one task: lazy arrays inside it are computed here, not handed back to the scheduler it came from.
-    with dask.config.set(scheduler="synchronous"):
+    # One BLAS thread, wherever it runs: the last bits of a product depend on their number.
+    with dask.config.set(scheduler="synchronous"), threadpool_limits(1):
         result = function(ledger.store, *args)
     checked = {path: tree_digest(ledger.store, path) for path in result["outputs"]}
     result = {**result, "outputs": checked}
