@@ -24,7 +24,18 @@ def ingest(store, *urls, product="tropomi_no2", map_function=map, **more):
 
 
 def opened(store, path=CUBE):
-    return open_cube(Store(str(store)), path, chunks=None).load()
+    return open_cube(Store(str(store)), path, chunks=None)
+
+
+def filled(store, path=CUBE):
+    """The days that hold something, in memory."""
+    ds = opened(store, path)
+    return ds.isel(time=np.flatnonzero(ds["ingested"].values)).load()
+
+
+def same(one, other):
+    """Whether two cubes hold the same days and values."""
+    return filled(one).drop_attrs().identical(filled(other).drop_attrs())
 
 
 def chunks(store, path=CUBE):
@@ -65,7 +76,7 @@ def test_a_folder_becomes_a_cube_of_whole_years(tmp_path, folder):
 
 def test_orbits_of_a_day_weigh_by_their_area(tmp_path, folder):
     ingest(tmp_path / "s", folder)
-    day = opened(tmp_path / "s").sel(time="2022-01-15")
+    day = opened(tmp_path / "s").sel(time="2022-01-15").load()
     values = day["no2_column"].values
     known = values[np.isfinite(values)]
     assert known.min() == pytest.approx(4e-5)
@@ -169,7 +180,7 @@ def test_a_reprocessed_orbit_replaces_the_first_one(tmp_path, folder):
     ingest(store, better)
     alone = tmp_path / "alone"
     ingest(alone, better, folder / tropomi_name(orbit=2), folder / tropomi_name("20220203", 3))
-    np.testing.assert_array_equal(opened(store)["no2_column"], opened(alone)["no2_column"])
+    assert same(store, alone)
     left_out = report(Store(str(store)))["products"]["tropomi_no2"]["left_out"]
     assert len(left_out) == 1
     assert "superseded by" in left_out[0]["reason"]
@@ -192,7 +203,7 @@ def test_copies_of_a_file_count_once(tmp_path, folder):
     shutil.copytree(folder, again)
     ingest(tmp_path / "s", folder, again)
     ingest(tmp_path / "once", folder)
-    np.testing.assert_array_equal(opened(tmp_path / "s")["no2_column"], opened(tmp_path / "once")["no2_column"])
+    assert same(tmp_path / "s", tmp_path / "once")
 
 
 def test_every_file_and_pixel_is_accounted_for(tmp_path, folder):

@@ -38,12 +38,12 @@ def test_dry_run_lists_and_writes_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["unicorn", "--from", "."], 2, "product 'unicorn'"),
+        (["unicorn", "--from", __file__], 2, "product 'unicorn'"),
         (["era5"], 2, "--from"),
-        (["era5", "--from", ".", "--year", "x"], 2, "--year 'x'"),
-        (["era5", "--from", ".", "--rule", "min_qa"], 2, "NAME=VALUE"),
-        (["tropomi_no2", "--from", ".", "--rule", "qa=1"], 2, "rule 'qa'"),
-        (["tropomi_no2", "--from", ".", "--rule", "min_qa=high"], 2, "type float"),
+        (["era5", "--from", __file__, "--year", "x"], 2, "--year 'x'"),
+        (["era5", "--from", __file__, "--rule", "min_qa"], 2, "NAME=VALUE"),
+        (["tropomi_no2", "--from", __file__, "--rule", "qa=1"], 2, "rule 'qa'"),
+        (["tropomi_no2", "--from", __file__, "--rule", "min_qa=high"], 2, "type float"),
         (["era5", "--from", "/no/such/place"], 3, "nothing at"),
         (["era5", "--from", "ftp://x/y"], 4, "protocol 'ftp'"),
     ],

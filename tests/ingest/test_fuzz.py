@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from pipeline.core.errors import CarbonCubeError
-from pipeline.ingest import preflight
+from pipeline.ingest import counts, preflight
 from pipeline.ingest.books import Request
 from pipeline.ingest.contract import FAILED, REJECTED, USED
 from pipeline.ingest.report import report
@@ -104,6 +104,7 @@ def damage(raw, kind, rng, flips, foreign):
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(preflight, "LIMIT", 15.0)
+    monkeypatch.setattr(counts, "FRAME", (108.0, 31.0, 114.0, 37.0))
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from rasterio.windows import Window
 
 from pipeline.core.errors import InputError
 from pipeline.core.schema import check, input_schema
-from pipeline.ingest import rasters
+from pipeline.ingest import counts, rasters
 from pipeline.ingest.blackmarble import STEP, TILE
 from pipeline.ingest.books import Request
 from pipeline.ingest.rasters import date_in
@@ -94,6 +94,7 @@ def test_dates_in_names():
 
 @pytest.mark.parametrize("undeclared", [-99999.0, -3.4e38])
 def test_people_are_conserved_when_fine_cells_are_summed(tmp_path, undeclared, monkeypatch):
+    monkeypatch.setattr(counts, "FRAME", (108.0, 31.0, 114.0, 37.0))
     monkeypatch.setattr(rasters, "CELLS_AT_ONCE", 5000)
     step = DEGREE / 10
     value = np.random.default_rng(1).uniform(0, 3, (400, 600)).astype("f4")
