@@ -38,8 +38,8 @@ def test_it_is_the_textbook_formula():
     rel = np.sqrt((1 + block_repeat(rel_c) ** 2) * (1 + rel_w) - 1)
     np.testing.assert_allclose(month.sigma, mean * rel, rtol=1e-5, atol=1e-3)
     width = np.sqrt(np.log1p(rel**2))
-    np.testing.assert_allclose(month.p95, mean * np.exp(1.6448536 * width - width**2 / 2), rtol=1e-5, atol=1e-3)
-    np.testing.assert_allclose(month.p05, mean * np.exp(-1.6448536 * width - width**2 / 2), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(month.p95, mean * np.exp(1.6448536 * width - width**2 / 4), rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(month.p05, mean * np.exp(-1.6448536 * width - width**2 / 4), rtol=1e-5, atol=1e-3)
 
 
 def test_relative_sigma_grows_below_the_coarse_cell():
