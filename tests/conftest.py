@@ -1,13 +1,46 @@
-"""What several rooms' tests share: a small world and a product built from it, once a session."""
+"""What several rooms' tests share: what a test needs of its machine, a small world, a product built from it."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 DOMAIN = "115,38,118,41"
+
+
+def _commands(*names: str) -> Callable[[], bool]:
+    return lambda: all(shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") for name in names)
+
+
+CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
+    "root": (lambda: os.geteuid() == 0, "run as root"),
+    "ceph": (_commands("radosgw", "ceph-mon", "ceph-osd"), "apt-get install radosgw ceph-mon ceph-osd ceph-common"),
+    "netns": (lambda: os.geteuid() == 0 and _commands("ip", "unshare")(), "run as root; apt-get install iproute2"),
+}
+"""What a test may need of the machine: whether it is there, and what to do where it is not."""
+_SKIPPED: set[str] = set()
+
+
+def need(capability: str) -> None:
+    """Fail the test where a capability is missing; skip it where CARBONCUBE_ALLOW_SKIP names the capability."""
+    there, remedy = CAPABILITIES[capability]
+    if there():
+        return
+    said = f"this test needs {capability}: {remedy}"
+    if capability in os.environ.get("CARBONCUBE_ALLOW_SKIP", "").replace(",", " ").split():
+        _SKIPPED.add(said)
+        pytest.skip(said)
+    pytest.fail(f"{said}, or name it in CARBONCUBE_ALLOW_SKIP", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    for said in sorted(_SKIPPED):
+        terminalreporter.write_line(f"SKIPPED by CARBONCUBE_ALLOW_SKIP: {said}", yellow=True)
 
 
 @dataclass(frozen=True)
