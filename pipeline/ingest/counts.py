@@ -21,7 +21,7 @@ FRAME = (66.0, 10.0, 143.0, 62.0)
 MAX_PERSONS = 5e5
 """in a cell of 30 arc-seconds; the densest square kilometres hold about 1e5."""
 _WORDS = {
-    "worldpop": r"ppp|worldpop|pop",
+    "worldpop": r"ppp|worldpop|_pd_|(?<!ghs_)pop",
     "landscan": r"landscan",
     "gpw": r"gpw|gpw_v4",
     "ghs_pop": r"ghs_pop",
@@ -61,8 +61,8 @@ class CountRaster:
         name = path.rsplit("/", 1)[-1]
         if not re.search(_WORDS[self.name], name, re.IGNORECASE):
             raise Rejected(f"the name {name!r} is not one of {self.name}")
-        if self.name == "gpw" and "density" in name.lower():
-            raise Rejected("a density, not counts; fetch the counts, or the density as netCDF with provincial totals")
+        if re.search(r"density|_pd_", name, re.IGNORECASE):
+            raise Rejected("a density, not counts; fetch the counts, or GPW's density as netCDF with provincial totals")
         year, _ = date_in(name, r"(?<!\d)E?(?P<year>(19|20)\d\d)(?!\d)", self.name)
         with opened_raster(path) as dataset:
             rows, cols, block, lat, lon = region_window(dataset, ARC30)

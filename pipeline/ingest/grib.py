@@ -103,6 +103,7 @@ def open_grib(path: str, source: str) -> Iterator[GribGrid]:
     eccodes = _eccodes()
     with open(path, "rb") as file:
         offsets: dict[tuple[str, str], int] = {}
+        early: dict[tuple[str, str], bool] = {}
         seen: set[str] = set()
         grid: dict[str, Any] = {}
         for offset, message in _messages(eccodes, file):
@@ -113,7 +114,9 @@ def open_grib(path: str, source: str) -> Iterator[GribGrid]:
                 continue
             _check_unit(layer, str(eccodes.codes_get(message, "units")))
             _same_grid(grid, _grid(eccodes, message))
-            offsets.setdefault((layer, _valid_time(eccodes, message)), offset)
+            key, preliminary = (layer, _valid_time(eccodes, message)), _preliminary(eccodes, message)
+            if key not in offsets or (early[key] and not preliminary):
+                offsets[key], early[key] = offset, preliminary
         if not offsets:
             raise Rejected(f"none of {', '.join(QUANTITIES)} among {', '.join(sorted(seen)[:12]) or 'no message'}")
         axes = xr.Dataset(coords={"latitude": grid["lat"], "longitude": grid["lon"]})
@@ -124,7 +127,7 @@ def open_grib(path: str, source: str) -> Iterator[GribGrid]:
         if gaps := [f"{n} at {t}" for n in names for t in times if (n, t) not in offsets]:
             raise Rejected(f"{gaps[0]} is missing ({len(gaps)} gaps in all), expected every variable at every time")
         attrs = {"source": source, "assumed": "instantaneous values at the valid time of each message, UTC"}
-        contents = Contents(times, names, lat.axis, lon.axis, attrs=attrs)
+        contents = Contents(times, names, lat.axis, lon.axis, int(any(early.values())), attrs=attrs)
         yield GribGrid(file, contents, offsets, lat, lon, (len(grid["lat"]), len(grid["lon"])))
 
 
@@ -147,6 +150,12 @@ def _messages(eccodes: Any, file: IO[bytes]) -> Iterator[tuple[int, Any]]:
                 yield int(eccodes.codes_get(message, "offset")), message
         finally:
             eccodes.codes_release(message)
+
+
+def _preliminary(eccodes: Any, message: Any) -> bool:
+    """Whether a message is ERA5T (experiment 5); other producers have no such key."""
+    expver = str(eccodes.codes_get(message, "expver")) if eccodes.codes_is_defined(message, "expver") else ""
+    return expver.strip().isdigit() and int(expver) == 5
 
 
 def _valid_time(eccodes: Any, message: Any) -> str:

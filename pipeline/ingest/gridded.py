@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,29 @@ from pipeline.core.errors import CarbonCubeError, InputError
 from pipeline.ingest.contract import Rejected
 
 _ENGINES = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4"}
+
+KINDS: Mapping[bytes, str] = {
+    b"\x89HDF": "an HDF5 file",
+    **dict.fromkeys((b"CDF\x01", b"CDF\x02", b"CDF\x05"), "a netCDF-3 file"),
+    b"GRIB": "a GRIB file",
+    **dict.fromkeys((b"II*\x00", b"MM\x00*"), "a TIFF"),
+    b"PK\x03\x04": "a zip archive or workbook",
+}
+"""What the first four bytes say."""
+
+
+def refuse_kind(path: str, expected: str) -> NoReturn:
+    """Say what a file is instead of what is expected.
+
+    Raises
+    ------
+    Rejected : another known format: another product.
+    InputError : nothing known: damaged.
+    """
+    start = magic(path)
+    if start in KINDS:
+        raise Rejected(f"{KINDS[start]}, expected {expected}")
+    raise InputError(f"the file begins with {start!r}", expected, "fetch the file again")
 
 
 def magic(path: str) -> bytes:
@@ -22,7 +46,7 @@ def magic(path: str) -> bytes:
 
 @contextlib.contextmanager
 def open_netcdf(path: str, decode_times: bool = True, group: str | None = None) -> Iterator[xr.Dataset]:
-    """A netCDF file (or one group of it) as a lazily indexed Dataset without Dask.
+    """A netCDF file as a lazily indexed Dataset without Dask; or one group of it, with axes that stand in the root.
 
     Raises
     ------
@@ -32,10 +56,13 @@ def open_netcdf(path: str, decode_times: bool = True, group: str | None = None) 
     if group is not None and engine != "h5netcdf":
         raise Rejected(f"a netCDF-3 file, which cannot hold the group {group!r}")
     if engine is None:
-        raise InputError(f"the file begins with {magic(path)!r}", "netCDF (CDF or HDF5)", "fetch the file again")
+        refuse_kind(path, "netCDF (CDF or HDF5)")
     with explained():
-        options = {} if group is None else {"group": group}
-        ds = xr.open_dataset(path, engine=engine, decode_times=decode_times, cache=False, **options)  # type: ignore[arg-type]
+        ds = xr.open_dataset(path, engine=engine, decode_times=decode_times, cache=False, group=group)  # type: ignore[arg-type]
+        if group is not None:
+            with xr.open_dataset(path, engine=engine, decode_times=decode_times, cache=False) as root:  # type: ignore[arg-type]
+                axes = [d for d in ds.dims if d not in ds.coords and d in root.coords]
+                ds = ds.assign_coords({d: root[d].load() for d in axes})
     try:
         with explained():
             yield ds

@@ -17,6 +17,9 @@ from pipeline.ingest.cubefile import CubeFile
 from pipeline.ingest.sources import local_file
 from pipeline.store.location import Store
 
+MAX_BESIDE = 0.005
+"""degrees; rasters of a kind may lie a fraction of their fine cells beside each other, coarse grids may not."""
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -256,6 +259,10 @@ def check_fit(contents: Contents, lat: Axis, lon: Axis, tiled: bool) -> dict[str
     beside = {}
     for name, own, cube in (("lat", contents.lat, lat), ("lon", contents.lon, lon)):
         offset, residual = own.offset_in(cube, name)
+        if abs(residual) * cube.step > MAX_BESIDE:
+            raise Rejected(
+                f"{name} lie {abs(residual) * cube.step:.4g} degree beside the cube's, at most {MAX_BESIDE} are allowed"
+            )
         # A lattice that lies a fraction of a cell beside may lose one cell to the cut at the region's edge.
         if not tiled and (offset > 1 or offset + own.size < cube.size - 1):
             raise Rejected(

@@ -10,10 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.errors import InputError
 from pipeline.core.units import canonical
 from pipeline.ingest.contract import Rejected
-from pipeline.ingest.gridded import explained, magic
+from pipeline.ingest.gridded import explained, magic, refuse_kind
 
 UNDECLARED = 1e30
 """Beyond this a number is a fill value whether the file says so or not (netCDF's default is 9.96921e36)."""
@@ -29,7 +28,7 @@ def open_hdf5(path: str) -> Iterator[h5py.File]:
     InputError : another format, truncated or damaged.
     """
     if magic(path) != b"\x89HDF":
-        raise InputError(f"the file begins with {magic(path)!r}", "HDF5", "fetch the file again")
+        refuse_kind(path, "HDF5")
     with explained(), h5py.File(path, "r") as file:
         yield file
 

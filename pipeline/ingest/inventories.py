@@ -134,9 +134,12 @@ class Inventory:
 
     def cube(self, contents: Sequence[Contents]) -> tuple[CubeFile, Axis, Axis]:
         """Monthly, on the files' own grid, cut to the region."""
-        kinds = {c.attrs["sectors"] for c in contents}
+        kinds = {(c.attrs["sectors"], c.attrs.get("division", "")) for c in contents}
         if len(kinds) > 1:
-            raise InputError("totals and sectors of one inventory", "one kind, or they would be counted twice")
+            raise InputError(
+                "totals and sectors, or two divisions into sectors, of one inventory",
+                "one kind, or they would be counted twice",
+            )
         return inventory_cube(self.name, contents[0])
 
     @contextlib.contextmanager
@@ -146,18 +149,27 @@ class Inventory:
             yield self.parse(ds, path.rsplit("/", 1)[-1])
 
 
-_EDGAR_SECTORS: Mapping[str, str] = {
-    "TOTALS": "total",
-    "ENE": "power", "POWER_INDUSTRY": "power",
-    "IND": "industry", "REF_TRF": "industry", "PRO_FFF": "industry", "NMM": "industry", "CHE": "industry",
-    "IRO": "industry", "NFE": "industry", "NEU": "industry", "PRU_SOL": "industry", "FUEL_EXPLOITATION": "industry",
-    "IND_COMBUSTION": "industry", "IND_PROCESSES": "industry",
-    "TRO": "transport", "TRO_NORES": "transport", "TNR_OTHER": "transport", "TNR_AVIATION_LTO": "transport",
-    "TNR_AVIATION_CDS": "transport", "TRANSPORT": "transport",
-    "RCO": "residential", "BUILDINGS": "residential", "AGS": "residential", "AGRICULTURE": "residential",
-    "SWD_INC": "residential", "WASTE": "residential",
+_EDGAR_BOOKLET: Mapping[str, str] = {
+    "POWER_INDUSTRY": "power",
+    "IND_COMBUSTION": "industry", "IND_PROCESSES": "industry", "FUEL_EXPLOITATION": "industry",
+    "TRANSPORT": "transport",
+    "BUILDINGS": "residential", "AGRICULTURE": "residential", "WASTE": "residential",
 }  # fmt: skip
-"""EDGAR's sector codes (v6-v8, booklet names too) in ours; cruise flight and international shipping are left out."""
+_EDGAR_CODES: Mapping[str, str] = {
+    "ENE": "power",
+    "IND": "industry", "REF_TRF": "industry", "PRO": "industry", "PRO_FFF": "industry", "PRO_COAL": "industry",
+    "PRO_OIL": "industry", "PRO_GAS": "industry", "NMM": "industry", "CHE": "industry", "IRO": "industry",
+    "NFE": "industry", "NEU": "industry", "PRU_SOL": "industry",
+    "TRO": "transport", "TRO_NORES": "transport", "TNR_OTHER": "transport", "TNR_AVIATION_LTO": "transport",
+    "TNR_AVIATION_CDS": "transport",
+    "RCO": "residential", "AGS": "residential", "SWD_INC": "residential",
+}  # fmt: skip
+_EDGAR_SECTORS: Mapping[str, str] = {"TOTALS": "total", **_EDGAR_BOOKLET, **_EDGAR_CODES}
+"""EDGAR's sector codes (v4-v8 and 2024) in ours; cruise flight and international shipping are left out."""
+_EDGAR_NAME = re.compile(
+    r"CO2(?P<part>[a-z_-]*?)_(?P<year>(?:19|20)\d\d)(?P<month>_\d\d?(?=[_.]))?(?P<rest>[_.].*)$", re.I
+)
+_EDGAR_FOSSIL = ("", "_excl_short-cycle", "_excl_short-cycle_org_c")
 
 
 def edgar(ds: xr.Dataset, name: str) -> SectorGrid:
@@ -165,12 +177,7 @@ def edgar(ds: xr.Dataset, name: str) -> SectorGrid:
     variable = next((v for v in ("fluxes", "emissions", "emi_co2") if v in ds), None)
     if variable is None:
         raise Rejected(f"no fluxes, emissions or emi_co2 among {', '.join(map(str, ds.data_vars)) or 'nothing'}")
-    if not re.search(r"CO2", name, re.IGNORECASE):
-        raise Rejected(f"the name {name!r} does not say CO2")
-    year, _ = date_in(name, r"(?:_|CO2_)(?P<year>(19|20)\d\d)(?=_|\.)", "EDGAR")
-    code = next((c for c in sorted(_EDGAR_SECTORS, key=len, reverse=True) if f"_{c}_" in name.upper()), None)
-    if code is None and re.search(r"TNR_|SHIP|AVIATION", name.upper()):
-        raise Rejected("cruise flight or shipping, which is not of a province")
+    year, code = _edgar_name(name)
     array = ds[variable]
     unit = str(array.attrs.get("units", "")).lower().replace(" ", "")
     monthly = "time" in array.dims and array.sizes["time"] == 12
@@ -182,9 +189,29 @@ def edgar(ds: xr.Dataset, name: str) -> SectorGrid:
         raise Rejected(f"{variable} has units {unit or 'none'!r}, expected kg m-2 s-1 or tonnes")
     kind = kinds[unit] if kinds[unit] == "flux" else "month" if monthly else "year"
     assumed = "as stated by the file; " + ("months as given" if monthly else "a year's mean held for its months")
-    attrs = {"source": f"EDGAR ({name})", "assumed": f"{assumed}; tonnes of CO2"}
-    chosen = Field(array, _EDGAR_SECTORS[code or "TOTALS"], kind, 1.0 if kind == "flux" else 1000.0)
-    return sector_grid([chosen], months_of(year), ds, attrs, f"{code or 'TOTALS'} ")
+    division = "booklet" if code in _EDGAR_BOOKLET else "codes" if code in _EDGAR_CODES else "totals"
+    attrs = {"source": f"EDGAR ({name})", "assumed": f"{assumed}; tonnes of CO2", "division": division}
+    chosen = Field(array, _EDGAR_SECTORS[code], kind, 1.0 if kind == "flux" else 1000.0)
+    return sector_grid([chosen], months_of(year), ds, attrs, f"{code} ")
+
+
+def _edgar_name(name: str) -> tuple[int, str]:
+    """Year and sector code that a file's name says; the year is the one after the species, not the release's."""
+    found = _EDGAR_NAME.search(name)
+    if not found:
+        raise Rejected(f"the name {name!r} does not say CO2 and then a year, as EDGAR files do")
+    if found["part"].lower() not in _EDGAR_FOSSIL:
+        raise Rejected(f"CO2{found['part']} is not fossil CO2 (biofuel), or is not known")
+    if found["month"]:
+        raise Rejected("a single month of EDGAR; take the year, or the file that has its twelve months")
+    rest = found["rest"].upper()
+    code = next((c for c in sorted(_EDGAR_SECTORS, key=len, reverse=True) if re.search(rf"_{c}[_.]", rest)), None)
+    code = None if "_TRO_RES" in rest else code
+    if code is None and re.search(r"TNR_|SHIP|AVIATION", rest):
+        raise Rejected("cruise flight or shipping, which is not of a province")
+    if code is None and (unknown := re.search(r"(?<=_)(?!BKL)[A-Z]{3}\w*", found["rest"])):
+        raise Rejected(f"the sector {unknown[0]!r} holds no fossil CO2 of a province, or is not known")
+    return int(found["year"]), code or "TOTALS"
 
 
 _CEDS_SECTORS = dict(
@@ -212,15 +239,18 @@ def ceds(ds: xr.Dataset, name: str) -> SectorGrid:
     return sector_grid(fields, times, ds, attrs)
 
 
+_GRIDFED_UNIT = re.compile(r"kg(co2)?([/.]?(grid)?(cell|mon|month)(-1)?){0,2}", re.I)
+
+
 def gridfed(ds: xr.Dataset, name: str) -> SectorGrid:
     """GCP-GridFED: group `CO2`, `TOTAL` in kg of CO2 per cell and month."""
     if "TOTAL" not in ds:
         raise Rejected(f"no TOTAL in the group CO2, but {', '.join(map(str, ds.data_vars)) or 'nothing'}")
     year, _ = date_in(name, r"(?P<year>(19|20)\d\d)(?=\D*\.nc)", "GridFED")
     array = ds["TOTAL"]
-    unit = re.sub(r"\s", "", str(array.attrs.get("units", "kg"))).lower()
-    if not unit.startswith("kg") or "c/" in unit.replace("co2", ""):
-        raise Rejected(f"TOTAL has units {unit!r}, expected kg of CO2")
+    unit = str(array.attrs.get("units", ""))
+    if not _GRIDFED_UNIT.fullmatch(re.sub(r"[\s()]", "", unit)):
+        raise Rejected(f"TOTAL has units {unit or 'none'!r}, expected kg CO2 cell-1 month-1")
     if array.sizes.get("time") != 12:
         raise Rejected(f"{array.sizes.get('time', 'no')} times, expected 12 months")
     attrs = {"source": f"GCP-GridFED ({name})", "assumed": "kg of CO2 per cell and month"}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
-from pipeline.core.errors import InputError
 from pipeline.ingest.columns import Observations
 from pipeline.ingest.contract import Rejected, Rules
-from pipeline.ingest.gridded import horizontal, magic, open_netcdf
+from pipeline.ingest.gridded import horizontal, magic, open_netcdf, refuse_kind
 from pipeline.ingest.hdf import attribute, dataset, has, open_hdf5, read
 from pipeline.ingest.tropomi import MOLECULES, grid_cells, no2_rules
 
@@ -37,7 +37,7 @@ class OmiReader:
             self._refuse_netcdf(path)
         if kind in (b"Titl", b"Time", b"User"):
             raise Rejected("a Giovanni table of area means: a series for one place, from which no grid can be made")
-        raise InputError(f"the file begins with {kind!r}", "HDF-EOS5 (OMNO2d, .he5)", "fetch the file again")
+        refuse_kind(path, "HDF-EOS5 (OMNO2d, .he5)")
 
     def _hdfeos(self, path: str, rules: Rules, name: str) -> Observations:
         with open_hdf5(path) as file:
@@ -61,7 +61,7 @@ class OmiReader:
         source = "OMI OMNO2d, cloud screened"
         return grid_cells(part, lat[rows], lon[cols], day + _NOON, rules, source, identity, elsewhere)
 
-    def _refuse_netcdf(self, path: str) -> None:
+    def _refuse_netcdf(self, path: str) -> NoReturn:
         with open_netcdf(path) as ds:
             axes = horizontal(ds)
             west, east = float(axes["lon"][0]), float(axes["lon"][-1])

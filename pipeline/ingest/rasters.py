@@ -95,8 +95,10 @@ class RasterWindow:
     def _strip(self, variable: str, rows: slice) -> NDArray[np.float32]:
         south = self.rows.start + rows.start * self.block
         north = self.rows.start + rows.stop * self.block
-        size = (self.cols.stop - self.cols.start, north - south)
-        window = Window(self.cols.start, self.dataset.height - north, *size)  # type: ignore[call-arg]
+        # Whole blocks may reach beyond the raster; what is not there is missing.
+        bottom, top = max(south, 0), min(north, self.dataset.height)
+        left, right = max(self.cols.start, 0), min(self.cols.stop, self.dataset.width)
+        window = Window(left, self.dataset.height - top, right - left, top - bottom)  # type: ignore[call-arg]
         raw = self.dataset.read(1, window=window)[::-1]
         # float32 holds 8- and 16-bit numbers exactly and halves the memory of a block.
         values = raw.astype(np.float32 if raw.dtype.itemsize <= 2 else np.float64)
@@ -107,6 +109,9 @@ class RasterWindow:
             wrong = (values < low) | (values > high)
         if wrong.any():
             raise InputError(f"{variable} of {values[wrong][0]:g}", f"{low:g} to {high:g}", "check unit and fill value")
+        beyond = ((bottom - south, north - top), (left - self.cols.start, self.cols.stop - right))
+        if any(n for side in beyond for n in side):
+            values = np.pad(values, beyond, constant_values=np.nan)
         return self._summed(values).astype(np.float32)
 
     def _gone(self, raw: NDArray) -> NDArray[np.bool_]:
@@ -164,10 +169,10 @@ def region_window(
 
 
 def _whole_blocks(part: slice, axis: Axis, block: int) -> slice:
-    # Blocks start at multiples of their size counted from 0 degrees, so that neighbouring files share a lattice.
+    # Blocks start at multiples of their size counted from 0 degrees, so that neighbouring files share a lattice. Those
+    # at the rim are taken too, though the raster may end inside them: nobody is lost.
     edge = round((axis.first - axis.step / 2) / axis.step)
-    start = part.start + (-(edge + part.start)) % block
-    return slice(start, start + (part.stop - start) // block * block)
+    return slice(part.start - (edge + part.start) % block, part.stop + -(edge + part.stop) % block)
 
 
 def date_in(name: str, pattern: str, what: str) -> tuple[int, int]:

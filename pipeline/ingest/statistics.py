@@ -103,13 +103,13 @@ def _sectors(names: pd.Series, known: Mapping[str, str]) -> pd.Series:
     return sectors
 
 
-def _monthly(table: pd.DataFrame, path: str, ancestry: str, title: str, seen: int) -> Document:
+def _monthly(table: pd.DataFrame, path: str, ancestry: str, title: str, counts: Mapping[str, int]) -> Document:
     table = table.assign(sector=pd.Categorical(table["sector"], SECTORS, ordered=True))
     keys = ["year", "month", "region", "sector"]
     summed = table.groupby(keys, as_index=False, observed=True)["co2_tonnes"].sum().sort_values(keys)
     summed = summed.assign(sector=summed["sector"].astype(str)).reset_index(drop=True)
     attrs = {"ancestry": ancestry, "title": title, "units": "tonnes of CO2 (fossil and process)"}
-    return Document(path, summed, attrs, {"seen": seen, "used": seen}, tuple(keys), grows=True)
+    return Document(path, summed, attrs, counts, tuple(keys), grows=True)
 
 
 def _tonnes(column: pd.Series, factor: float) -> pd.Series:
@@ -129,16 +129,15 @@ def _meic(raw: pd.DataFrame) -> Document:
         co2_tonnes=_tonnes(raw["MtCO2"], _MT),
     )
     _check_calendar(table)
-    return _monthly(table, "inputs/inventory_meic_table.parquet", "meic", "MEIC monthly provincial CO2", len(raw))
+    path, counts = "inputs/inventory_meic_table.parquet", {"seen": len(raw), "used": len(raw)}
+    return _monthly(table, path, "meic", "MEIC monthly provincial CO2", counts)
 
 
 def _carbon_monitor(raw: pd.DataFrame) -> Document:
     value = next((c for c in raw.columns if "MtCO2" in c or c == "value"), None)
     if value is None:
         raise Rejected("no column of MtCO2")
-    dates = pd.to_datetime(raw["date"], dayfirst=True, errors="coerce")
-    if dates.isna().any():
-        raise Rejected(f"the date {raw['date'][dates.isna()].iloc[0]!r}")
+    dates = _days(raw["date"])
     table = raw.assign(
         region=_regions(raw["state" if "state" in raw else "province"]),
         sector=_sectors(raw["sector"], _MONITOR_SECTORS),
@@ -146,8 +145,28 @@ def _carbon_monitor(raw: pd.DataFrame) -> Document:
         month=dates.dt.month,
         co2_tonnes=_tonnes(raw[value], _MT),
     )
+    keys = ["region", "sector", "year", "month"]
+    if (twice := table.assign(date=dates, theirs=raw["sector"]).duplicated(["region", "theirs", "date"])).any():
+        raise Rejected(f"{int(twice.sum())} days stand twice, first {dict(raw.loc[twice.idxmax()])}")
+    # A month counts only with all its days: the newest one is usually cut off.
+    days = dates.groupby([*(table[k] for k in keys), raw["sector"]]).transform("size")
+    whole = days == dates.dt.days_in_month
+    left = int((~whole).sum())
+    counts = {"seen": len(raw), "used": len(raw) - left} | ({"day_of_an_incomplete_month": left} if left else {})
+    if not whole.any():
+        raise Rejected("no month has all its days", counts)
     path = "inputs/inventory_carbon_monitor_table.parquet"
-    return _monthly(table, path, "carbon_monitor", "Carbon Monitor China, daily summed to months", len(raw))
+    return _monthly(table[whole], path, "carbon_monitor", "Carbon Monitor China, daily summed to months", counts)
+
+
+def _days(column: pd.Series) -> pd.Series:
+    """Days written 2022-01-31 or 31/01/2022; one way for the whole column."""
+    text = column.astype(str).str.strip()
+    iso = text.str.fullmatch(r"\d{4}-\d\d-\d\d").all()
+    dates = pd.to_datetime(text, format="%Y-%m-%d" if iso else "%d/%m/%Y", errors="coerce")
+    if dates.isna().any():
+        raise Rejected(f"the date {column[dates.isna()].iloc[0]!r}, expected 31/01/2022 or 2022-01-31 throughout")
+    return dates
 
 
 def _check_calendar(table: pd.DataFrame) -> None:

@@ -20,10 +20,10 @@ def field(seed=0):
 
 
 def write(path, messages, lat=LAT, lon=LON):
-    """Messages of (short name, type of level, level, hour, values); edition 2, rows from the north."""
+    """Messages of (short name, type of level, level, hour, values[, expver]); edition 2, rows from the north."""
     eccodes = pytest.importorskip("eccodes", reason=NOT_INSTALLED)
     with open(path, "wb") as file:
-        for name, level_type, level, hour, values in messages:
+        for name, level_type, level, hour, values, *expver in messages:
             message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
             keys = {
                 "Ni": lon.size, "Nj": lat.size,
@@ -34,6 +34,8 @@ def write(path, messages, lat=LAT, lon=LON):
                 "dataDate": 20220115, "dataTime": hour * 100, "shortName": name, "typeOfLevel": level_type,
                 "level": level, "bitmapPresent": 1, "missingValue": 1e36, "bitsPerValue": 24,
             }  # fmt: skip
+            if expver:
+                keys |= {"centre": 98, "setLocalDefinition": 1, "localDefinitionNumber": 1, "expver": expver[0]}
             for key, value in keys.items():
                 eccodes.codes_set(message, key, value)
             eccodes.codes_set_values(message, np.where(np.isnan(values), 1e36, values).ravel())
@@ -72,6 +74,19 @@ def test_rows_of_either_direction_and_gaps(tmp_path, northward):
         found = read_all(grid, "u10")[0]
     np.testing.assert_allclose(found, values[::-1], atol=1e-3)
     assert np.isnan(found).sum() == 1
+
+
+@pytest.mark.parametrize("order", [("0001", "0005"), ("0005", "0001")])
+def test_final_messages_win_over_preliminary_ones(tmp_path, order):
+    u = ("10u", "heightAboveGround", 10)
+    fields = {"0001": field(1), "0005": field(2)}
+    messages = [(*u, 0, fields[version], version) for version in order] + [(*u, 1, field(3), "0005")]
+    with READER.open(write(tmp_path / "a.grib", messages), {}) as grid:
+        assert grid.contents.rank == 1, "an hour is preliminary, so a final file must replace it"
+        found = read_all(grid, "u10")
+    np.testing.assert_allclose(found, np.stack([fields["0001"], field(3)])[:, ::-1], atol=1e-3)
+    with READER.open(write(tmp_path / "b.grib", [(*u, 0, field(), "0001")]), {}) as grid:
+        assert grid.contents.rank == 0
 
 
 def test_a_variable_that_lacks_a_time_is_named(tmp_path):

@@ -241,6 +241,8 @@ def test_another_grid_or_step_does_not_enter_a_cube(tmp_path):
     assert "does not cover the cube" in ingest(store, part).problems[0]
     other = small(tmp_path / "c.nc", hours("2022-03-02", 24), {"u10": ("m s-1", 2.0)}, lat=np.arange(32, 29.9, -0.5))
     assert "steps of" in ingest(store, other).problems[0]
+    beside = small(tmp_path / "e.nc", hours("2022-03-02", 24), {"u10": ("m s-1", 2.0)}, lat=LAT + 0.1)
+    assert "0.1 degree beside" in ingest(store, beside).problems[0]
     ingest(tmp_path / "six", small(tmp_path / "d.nc", hours("2022-03-01", 4, 6), {"u10": ("m s-1", 2.0)}))
     with pytest.raises(InputError, match="every 1 h"):
         ingest(tmp_path / "six", tmp_path / "a.nc")

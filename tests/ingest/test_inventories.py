@@ -1,5 +1,6 @@
 import calendar
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,7 +10,8 @@ from pipeline.core.labels import labels
 from pipeline.core.schema import check, input_schema
 from pipeline.ingest.axes import Axis
 from pipeline.ingest.books import Request
-from pipeline.ingest.inventories import CO2_PER_C, cell_areas, month_seconds
+from pipeline.ingest.contract import Rejected
+from pipeline.ingest.inventories import CO2_PER_C, _edgar_name, cell_areas, month_seconds
 from pipeline.ingest.run import run
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
@@ -149,6 +151,50 @@ def test_edgar_says_what_it_does_not_know(tmp_path):
     assert "does not say CO2" in ingest(tmp_path / "s", "edgar", methane).problems[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("v8.0_FT2022_GHG_CO2_2020_TOTALS_emi.nc", (2020, "TOTALS")),
+        ("EDGAR_2024_GHG_CO2_2022_TOTALS_emi.nc", (2022, "TOTALS")),
+        ("v8.0_FT2022_GHG_CO2_2020_bkl_POWER_INDUSTRY_emi.nc", (2020, "POWER_INDUSTRY")),
+        ("v6.0_CO2_excl_short-cycle_org_C_2018_ENE.0.1x0.1.nc", (2018, "ENE")),
+        ("v6.0_CO2_excl_short-cycle_org_C_2018_TRO_noRES.0.1x0.1.nc", (2018, "TRO_NORES")),
+        ("v50_CO2_excl_short-cycle_org_C_1978.0.1x0.1.nc", (1978, "TOTALS")),
+        ("v6.0_CO2_org_short-cycle_C_1970_TOTALS.0.1x0.1.nc", "biofuel"),
+        ("v8.0_FT2022_GHG_CO2bio_2020_TOTALS_emi.nc", "biofuel"),
+        ("v50_CO2_excl_short-cycle_org_C_2015_1_ENE.0.1x0.1.nc", "single month"),
+        ("v8.0_FT2022_GHG_CO2_2020_TNR_Aviation_CRS_emi.nc", "cruise flight"),
+        ("v8.0_FT2022_GHG_CO2_2020_TRO_RES_emi.nc", "'TRO_RES_emi'"),
+        ("v8.0_FT2022_GHG_CO2_2020_AWB_emi.nc", "'AWB_emi'"),
+    ],
+)
+def test_edgar_names_say_year_species_and_sector(name, found):
+    if isinstance(found, tuple):
+        assert _edgar_name(name) == found
+    else:
+        with pytest.raises(Rejected, match=found):
+            _edgar_name(name)
+
+
+def test_two_divisions_of_edgar_are_counted_twice(tmp_path):
+    value = np.full((LAT.size, LON.size), 12.0)
+    first, second = (
+        netcdf(tmp_path / f"v8.0_FT2022_GHG_CO2_2020_{code}_emi.nc", {"emissions": ("Tonnes", value)})
+        for code in ("ENE", "bkl_POWER_INDUSTRY")
+    )
+    ingest(tmp_path / "s", "edgar", first)
+    with pytest.raises(InputError, match="counted twice"):
+        ingest(tmp_path / "s", "edgar", second)
+
+
+def test_months_of_edgar_hold_tonnes_of_their_month(tmp_path):
+    value = np.random.default_rng(3).uniform(0, 1e4, (12, LAT.size, LON.size))
+    times = np.array([f"2020-{m:02d}-01" for m in range(1, 13)], "datetime64[ns]")
+    path = netcdf(tmp_path / "v8.0_FT2022_GHG_CO2_2020_bkl_TRANSPORT_emi.nc", {"emissions": ("Tonnes", value)}, times)
+    ingest(tmp_path / "s", "edgar", path)
+    np.testing.assert_allclose(tonnes(opened(tmp_path / "s", "edgar"))[:, 2], value.sum(axis=(1, 2)), rtol=1e-5)
+
+
 def test_odiac_is_carbon_and_becomes_co2(tmp_path):
     value = np.random.default_rng(0).uniform(0, 100, (240, 360)).astype("f4")
     path = tiff(tmp_path / "odiac2022_1km_excl_intl_2102.tif", value, 110, 32, 1 / 120)
@@ -167,6 +213,29 @@ def test_gridfed_group_holds_kg_a_month(tmp_path):
     assert ingest(tmp_path / "s", "gridfed", path).statuses == {"used": 1}
     mass = tonnes(opened(tmp_path / "s", "gridfed"))[:, 0]
     np.testing.assert_allclose(mass, value.sum(axis=(1, 2)) / 1000, rtol=1e-5)
+
+
+def test_gridfed_axes_may_stand_in_the_root_of_the_file(tmp_path):
+    value = np.random.default_rng(0).uniform(0, 1e6, (12, LAT.size, LON.size))
+    path = tmp_path / "GCP-GridFEDv2024.0_2021.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        for name, axis in (("time", np.arange(12)), ("lat", LAT), ("lon", LON)):
+            file.createDimension(name, len(axis))
+            file.createVariable(name, "f8", (name,))[:] = axis
+        file["time"].units = "days since 2021-01-01"
+        total = file.createGroup("CO2").createVariable("TOTAL", "f8", ("time", "lat", "lon"), zlib=True)
+        total[:], total.units = value, "kg CO2 cell-1 month-1"
+    assert ingest(tmp_path / "s", "gridfed", path).statuses == {"used": 1}
+    mass = tonnes(opened(tmp_path / "s", "gridfed"))[:, 0]
+    np.testing.assert_allclose(mass, value.sum(axis=(1, 2)) / 1000, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["kg C", "kg C cell-1 month-1", "kg CO2 m-2 s-1", "kg CO2 year-1", "t CO2", ""])
+def test_gridfed_in_other_units_is_refused(tmp_path, unit):
+    times = np.array([f"2021-{m:02d}-15" for m in range(1, 13)], "datetime64[ns]")
+    value = np.ones((12, LAT.size, LON.size))
+    path = netcdf(tmp_path / "GCP-GridFEDv2022.2_2021.nc", {"TOTAL": (unit, value)}, times, group="CO2")
+    assert "expected kg CO2 cell-1 month-1" in ingest(tmp_path / "s", "gridfed", path).problems[0]
 
 
 def test_ceds_sectors_by_number_without_shipping(tmp_path):

@@ -1,6 +1,11 @@
+import tempfile
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from pipeline.core.errors import InputError
@@ -107,6 +112,23 @@ def test_people_are_conserved_when_fine_cells_are_summed(tmp_path, undeclared, m
     assert float(ds["lat"][1] - ds["lat"][0]) == pytest.approx(DEGREE)
 
 
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(61, 87), st.integers(61, 87))
+@settings(max_examples=8, deadline=None)
+def test_nobody_is_lost_at_the_rim_of_a_raster_that_ends_inside_a_cell(east, north, rows, cols):
+    step = DEGREE / 10
+    value = np.random.default_rng(rows * cols).uniform(0, 3, (rows, cols)).astype("f4")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counts, "FRAME", (109.0, 34.0, 111.0, 36.0))
+        patch.setattr(rasters, "CELLS_AT_ONCE", 900)
+        path = tiff(Path(folder) / "chn_ppp_2020.tif", value, 110 + east * step, 35 + north * step, step)
+        ingest(Path(folder) / "s", "worldpop", path)
+        field = opened(Path(folder) / "s", PEOPLE)["population"].isel(time=0)
+        assert float(field.sum()) == pytest.approx(value.astype("f8").sum(), rel=1e-6)
+        south_west = field.where(field.notnull(), drop=True)
+        edge = 35 + (north - rows) * step
+        assert float(south_west["lat"][0]) == pytest.approx((np.floor(edge / DEGREE + 1e-6) + 0.5) * DEGREE)
+
+
 def test_countries_of_a_year_add_up_and_are_not_counted_twice(tmp_path):
     place = tmp_path / "people"
     place.mkdir()
@@ -132,8 +154,10 @@ def test_integer_counts_keep_their_lowest_number_for_missing(tmp_path):
 
 
 def test_densities_absurd_counts_and_mixed_products_are_refused(tmp_path):
-    density = tiff(tmp_path / "gpw_v4_population_density_2020_30_sec.tif", np.ones((4, 4), "f4"), 110, 35, DEGREE)
-    assert "a density" in ingest(tmp_path / "s", "gpw_count", density).problems[0]
+    names = (("gpw_count", "gpw_v4_population_density_2020_30_sec.tif"), ("worldpop", "chn_pd_2020_1km.tif"))
+    for product, name in names:
+        density = tiff(tmp_path / name, np.ones((4, 4), "f4"), 110, 35, DEGREE)
+        assert "a density" in ingest(tmp_path / "s", product, density).problems[0]
     huge = tiff(tmp_path / "landscan-global-2021.tif", np.full((4, 4), 9e7, "f4"), 110, 35, DEGREE)
     assert ingest(tmp_path / "s", "landscan", huge).statuses == {"failed": 1}
     good = tiff(tmp_path / "landscan-global-2022.tif", np.ones((4, 4), "f4"), 110, 35, DEGREE)

@@ -62,9 +62,33 @@ def test_population_in_ten_thousands_after_a_comment_line(tmp_path):
     assert rows[("150000", 2021)] == 2400e4
 
 
-def test_days_of_carbon_monitor_become_months(tmp_path):
-    header = "state,date,sector,value (MtCO2 per day)\n"
-    rows = "".join(f"Hebei,{day:02d}/01/2022,Power,0.1\n" for day in range(1, 32))
-    table = _read(tmp_path, header + rows + "Hebei,01/02/2022,Ground Transport,0.2\n").content
-    assert table["co2_tonnes"].round(3).tolist() == [3.1e6, 0.2e6]
-    assert table["month"].tolist() == [1, 2]
+MONITOR = "state,date,sector,value (MtCO2 per day)\n"
+
+
+@pytest.mark.parametrize("written", ["{d:02d}/{m:02d}/2022", "2022-{m:02d}-{d:02d}"])
+def test_days_of_carbon_monitor_become_months_that_are_whole(tmp_path, written):
+    rows = [("Power", 1, d, 0.1) for d in range(1, 32)] + [("Ground Transport", 2, d, 0.2) for d in range(1, 29)]
+    rows += [("Domestic Aviation", 2, d, 0.05) for d in range(1, 29)] + [("Power", 2, d, 9.0) for d in range(1, 13)]
+    text = "".join(f"Hebei,{written.format(d=d, m=m)},{sector},{value}\n" for sector, m, d, value in rows)
+    document = _read(tmp_path, MONITOR + text)
+    assert document.content["co2_tonnes"].round(3).tolist() == [3.1e6, 7.0e6]
+    assert document.content["month"].tolist() == [1, 2]
+    assert document.counts == {"seen": 99, "used": 87, "day_of_an_incomplete_month": 12}
+
+
+def test_twelve_iso_days_are_not_twelve_months(tmp_path):
+    with pytest.raises(Rejected, match="no month has all its days"):
+        _read(tmp_path, MONITOR + "".join(f"Hebei,2022-01-{d:02d},Power,0.1\n" for d in range(1, 13)))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Hebei,01/02/2022,Power,1\nHebei,2022-02-02,Power,1\n", "the date '2022-02-02'"),
+        ("Hebei,01/02/2022,Power,1\nHebei,01/02/2022,Power,2\n", "1 days stand twice"),
+        ("Hebei,31/02/2022,Power,1\n", "the date '31/02/2022'"),
+    ],
+)
+def test_carbon_monitor_days_must_be_clear(tmp_path, text, reason):
+    with pytest.raises(Rejected, match=reason):
+        _read(tmp_path, MONITOR + text)
