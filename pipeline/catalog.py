@@ -44,6 +44,7 @@ __all__ = [
     "open_prior_totals",
     "open_product",
     "open_regions",
+    "remote_sources",
 ]
 
 DRIVERS = frozenset({"pipeline.catalog.CubeSource", "pipeline.catalog.TableSource"})
@@ -240,6 +241,12 @@ def catalog_path() -> str:
         if candidate.is_file():
             return str(candidate)
     raise UsageError(f"no catalog.yaml beside {here}", "the packaged catalog", "install carboncube again")
+
+
+def remote_sources() -> dict[str, dict[str, Any]]:
+    """Public data that the packaged catalog knows by name: description, product, access, url."""
+    with open(catalog_path(), encoding="utf-8") as file:
+        return dict(yaml.safe_load(file)["metadata"]["remote_sources"])
 
 
 def _parse_year(year: str | int) -> int | None:

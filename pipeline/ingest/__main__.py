@@ -16,6 +16,7 @@ from pipeline import __version__
 from pipeline.core.errors import CarbonCubeError, UsageError
 from pipeline.ingest.books import Request, Summary
 from pipeline.ingest.products import PRODUCTS, product
+from pipeline.ingest.remote import PREFIX, resolve
 from pipeline.ingest.report import report
 from pipeline.ingest.run import MapFunction, run
 from pipeline.ingest.sources import list_granules
@@ -32,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("product", metavar="PRODUCT", help="one of the products below, or 'report'")
-    p.add_argument("--from", dest="urls", nargs="+", default=[], metavar="URL", help="files, folders, globs, zip")
+    p.add_argument(
+        "--from", dest="urls", nargs="+", default=[], metavar="URL", help="files, folders, globs, zip, or catalog:NAME"
+    )
     p.add_argument("--store", default="./data", metavar="URL", help="the store (default %(default)s)")
     p.add_argument("--year", default="", metavar="Y", help="keep these years only: 2022, 2019,2021 or 2019-2023")
     p.add_argument("--rule", action="append", default=[], metavar="NAME=VALUE", help="change a quality rule")
@@ -60,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _print(report(store), args.json)
         if not args.urls:
             raise UsageError(f"{args.product} without --from", "where its files are", "add --from URL...")
+        _resolve_names(args)
         options = {"anon": True} if args.anonymous else {}
         if args.dry_run:
             return _dry_run(args, options)
@@ -70,6 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CarbonCubeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+
+
+def _resolve_names(args: argparse.Namespace) -> None:
+    if not any(url.startswith(PREFIX) for url in args.urls):
+        return
+    from pipeline.catalog import remote_sources
+
+    args.urls, free = resolve(args.urls, _years(args.year), args.product, remote_sources())
+    args.anonymous = args.anonymous or free
 
 
 _DOING = {

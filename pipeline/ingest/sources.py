@@ -106,8 +106,13 @@ def _file_system(url: str, options: Mapping[str, Any]) -> tuple[fsspec.AbstractF
 
 def _fresh(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     # A cached listing hides files that arrived since.
+    options = dict(options)
+    if options.pop("anon", False):
+        # Each file system has its own word for it; files and web servers have none.
+        word = {"token": "anon"} if url.startswith(("gs://", "gcs://")) else {"anon": True}
+        options |= word if url.startswith(("s3://", "gs://", "gcs://", "az://", "abfs://")) else {}
     remote = url.startswith(("s3", "gs", "gcs", "az", "abfs", "http"))
-    return {"use_listings_cache": False, **options} if remote else dict(options)
+    return {"use_listings_cache": False, **options} if remote else options
 
 
 def _granule(fs: fsspec.AbstractFileSystem, path: str, info: Mapping[str, Any]) -> Granule:

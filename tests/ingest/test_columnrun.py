@@ -2,6 +2,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -267,3 +268,55 @@ def test_xco2_keeps_one_scale_and_merges_files_of_a_day(tmp_path):
 def test_versions_sort_as_people_read_them():
     versions = ["B11.2.10", "B9", "B11.2.9", "B10"]
     assert sorted(versions, key=natural) == ["B9", "B10", "B11.2.9", "B11.2.10"]
+
+
+def test_an_xco2_cube_is_what_the_contract_says(tmp_path):
+    """Against a loop over soundings: means, error, count, boundary-layer kernel and time of each cell."""
+    rng = np.random.default_rng(7)
+    n, depth = 60, 150.0
+    lat, lon = rng.uniform(30.0, 30.5, n).astype("f4"), rng.uniform(110.0, 110.5, n).astype("f4")
+    xco2, error = rng.uniform(405, 420, n).astype("f4"), rng.uniform(0.3, 0.9, n).astype("f4")
+    path = lite(tmp_path / "a.nc4", lat, lon, xco2, error)
+    surface = rng.uniform(700, 1020, n)
+    levels = (surface[:, None] * np.linspace(0.005, 1, 20)).astype("f4")
+    weight = rng.uniform(0.01, 0.06, (n, 20)).astype("f4")
+    kernel = rng.uniform(0.6, 1.2, (n, 20)).astype("f4")
+    kernel[0] = -999999.0
+    with h5py.File(path, "a") as file:
+        file["pressure_levels"][:], file["pressure_weight"][:], file["xco2_averaging_kernel"][:] = (
+            levels,
+            weight,
+            kernel,
+        )
+    store = tmp_path / "s"
+    ingest(store, path, product="oco2")
+    ds = opened(store, "inputs/xco2_oco2.zarr")
+    check(ds, input_schema("xco2_oco2"), "cube")
+    units = {"xco2": "ppm", "xco2_uncertainty": "ppm", "n_soundings": "1", "averaging_kernel_pbl": "1", "obs_time": "h"}
+    assert {name: ds[name].attrs["units"] for name in units} == units
+    assert all(ds[name].dims == ("time", "lat", "lon") for name in units)
+    assert (ds["time"].dt.hour == 0).all()
+    day = ds.sel(time="2022-01-15").load()
+    seen = 0
+    for j, i in np.ndindex(2, 2):
+        south, west = 30 + 0.25 * j, 110 + 0.25 * i
+        own = np.flatnonzero((lat >= south) & (lat < south + 0.25) & (lon >= west) & (lon < west + 0.25))
+        cell = day.sel(lat=south + 0.125, lon=west + 0.125)
+        means = []
+        for k in own[own > 0]:
+            low = [m for m in range(20) if levels[k, m] >= levels[k, 19] - depth]
+            assert 3 <= len(low) <= 5
+            means.append(
+                sum(float(weight[k, m]) * float(kernel[k, m]) for m in low) / sum(float(weight[k, m]) for m in low)
+            )
+        mean_square = np.mean(error[own].astype("f8") ** 2)
+        expected = {
+            "xco2": xco2[own].mean(dtype="f8"), "n_soundings": own.size, "averaging_kernel_pbl": np.mean(means),
+            "xco2_uncertainty": np.sqrt(mean_square * ((1 - 0.55) / own.size + 0.55) + 0.3**2),
+            "obs_time": 5 + 40 / 60 + own.mean() / 3600,
+        }  # fmt: skip
+        for name, value in expected.items():
+            assert float(cell[name]) == pytest.approx(value, rel=1e-6), name
+        seen += own.size
+    assert seen == n == float(day["n_soundings"].sum())
+    assert int(day["xco2"].notnull().sum()) == 4

@@ -2,7 +2,11 @@ import json
 
 import pytest
 
+from pipeline.catalog import remote_sources
+from pipeline.core.errors import UsageError
 from pipeline.ingest.products import PRODUCTS
+from pipeline.ingest.remote import ANONYMOUS, PREFIX, resolve
+from pipeline.store.location import check_url
 from tests.ingest.granules import tropomi, tropomi_name
 
 
@@ -82,3 +86,45 @@ def test_every_product_of_the_contract_is_there():
         "odiac graced gridfed ceds tropess regions statistics"
     )
     assert set(wanted.split()) <= set(PRODUCTS)
+
+
+def test_remote_sources_of_the_catalog_are_of_known_products_at_allowed_addresses():
+    sources = remote_sources()
+    assert {entry["product"] for entry in sources.values()} >= {"arco_era5", "tropomi_no2", "oco2", "worldpop"}
+    for name, entry in sources.items():
+        assert entry["product"] in PRODUCTS
+        check_url(entry["url"])
+        assert entry["access"] == ANONYMOUS or not entry["direct"], "what needs an account cannot be read directly"
+        if entry.get("direct", True):
+            urls, free = resolve([PREFIX + name, "x.nc"], [2021, 2020], entry["product"], sources)
+            assert free
+            assert urls[-1] == "x.nc"
+            assert len(urls) == (3 if "{year}" in entry["url"] else 2)
+            assert not any("{" in url for url in urls)
+
+
+@pytest.mark.parametrize(
+    ("name", "years", "product", "message"),
+    [
+        ("nowhere", [2020], "worldpop", "one of its sources in the catalog: worldpop"),
+        ("worldpop", [2020], "era5", "catalog: none"),
+        ("worldpop", [], "worldpop", "--year"),
+        ("oco2_lite", [2020], "oco2", "Earthdata login"),
+    ],
+)
+def test_remote_names_that_lead_nowhere_say_why(name, years, product, message):
+    with pytest.raises(UsageError, match=message):
+        resolve([PREFIX + name], years, product, remote_sources())
+
+
+def test_a_name_stands_for_its_address_on_the_command_line(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "2022"
+    folder.mkdir()
+    tropomi(folder / tropomi_name(), 5e-5)
+    entry = {"product": "tropomi_no2", "access": ANONYMOUS, "url": f"{tmp_path}/{{year}}"}
+    monkeypatch.setattr("pipeline.catalog.remote_sources", lambda: {"here": entry})
+    named = ("tropomi_no2", "--from", "catalog:here", "--year", "2022", "--store", tmp_path / "s")
+    assert command(*named, "--dry-run") == 0
+    assert "1 files" in capsys.readouterr().out
+    assert command(*named) == 0
+    assert "1 used" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 import sys
 
+import eccodes
 import numpy as np
 import pytest
 
@@ -12,7 +13,6 @@ from pipeline.store.location import Store
 
 READER = Reanalysis("inputs/era5.zarr", "test")
 LAT, LON = np.arange(36, 29.9, -1.0), np.arange(108, 114.1, 1.0)
-NOT_INSTALLED = 'ecCodes is not installed: pip install "carboncube[grib]"'
 
 
 def field(seed=0):
@@ -21,7 +21,6 @@ def field(seed=0):
 
 def write(path, messages, lat=LAT, lon=LON):
     """Messages of (short name, type of level, level, hour, values[, expver]); edition 2, rows from the north."""
-    eccodes = pytest.importorskip("eccodes", reason=NOT_INSTALLED)
     with open(path, "wb") as file:
         for name, level_type, level, hour, values, *expver in messages:
             message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")

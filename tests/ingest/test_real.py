@@ -213,7 +213,8 @@ def test_weather_files_of_elsewhere_and_of_months(tmp_path):
 
 
 def test_ncep_grib_with_several_heights(tmp_path):
-    eccodes = pytest.importorskip("eccodes", reason='ecCodes is not installed: pip install "carboncube[grib]"')
+    import eccodes
+
     path = METEOROLOGY / "ncep_r1_20230614.grib2"
     assert ingest(tmp_path / "s", "ncep", path).statuses == {"used": 1}
     ds = opened(tmp_path / "s", "inputs/ncep.zarr")

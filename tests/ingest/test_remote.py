@@ -3,6 +3,8 @@ import threading
 import uuid
 
 import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
 
 from pipeline.core.errors import InputError
 from pipeline.ingest import sources
@@ -108,6 +110,29 @@ def test_a_file_comes_in_ranges(server, monkeypatch):
     assert len(ranges) == 6
 
 
+def test_reading_without_credentials_asks_web_servers_for_nothing_special(server):
+    server.files["a.nc"] = b"x" * 100
+    granule = list_granules([f"{server.url}/a.nc"], ["*"], {"anon": True}).granules[0]
+    with local_file(granule, {"anon": True}) as path, open(path, "rb") as file:
+        assert file.read() == server.files["a.nc"]
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("s3://b/x", {"anon": True}),
+        ("gs://b/x", {"token": "anon"}),
+        ("az://b/x", {"anon": True}),
+        ("https://h/x", {}),
+        ("/data/x", {}),
+    ],
+)
+def test_each_file_system_has_its_word_for_anonymous(url, options):
+    found = sources._fresh(url, {"anon": True})
+    found.pop("use_listings_cache", None)
+    assert found == options
+
+
 def test_a_server_without_ranges_still_serves(server, monkeypatch):
     monkeypatch.setattr(sources, "_BLOCK", 1000)
     server.ranges = False
@@ -174,8 +199,7 @@ def test_a_granule_that_cannot_be_fetched_is_in_the_ledger_and_the_others_are_us
 
 @pytest.fixture(scope="module")
 def s3():
-    moto = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[s3,server]'")
-    made = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     made.start()
     yield "http://{}:{}".format(*made.get_host_and_port())
     made.stop()
@@ -183,8 +207,6 @@ def s3():
 
 @pytest.fixture
 def bucket(s3, monkeypatch):
-    import s3fs
-
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
@@ -200,8 +222,6 @@ def put(fs, place, folder, orbit):
 
 
 def test_granules_and_store_in_buckets(bucket, tmp_path):
-    import s3fs
-
     name, options = bucket
     fs = s3fs.S3FileSystem(**options)
     put(fs, name, tmp_path, 1)
@@ -218,8 +238,6 @@ def test_granules_and_store_in_buckets(bucket, tmp_path):
 
 
 def test_new_granules_in_a_bucket_are_seen_at_once(bucket, tmp_path):
-    import s3fs
-
     name, options = bucket
     fs = s3fs.S3FileSystem(**options)
     store = Store(str(tmp_path / "s"))
