@@ -45,7 +45,7 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     fresh : do everything again, whatever the ledger has.
     progress : show bars.
     """
-    run = Runner(client, store, fresh, progress)
+    run = Runner(client, store, fresh, progress, command.unit_memory(settings))
     inputs = flow.inspect_inputs(store, settings)
     key = digest(inputs.fingerprints, settings.science(), flow.code())
     version, published = flow.version_of(store, key, settings, fresh)
@@ -108,6 +108,8 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
                 for tile in tiles(settings.grid)
             ],
         )
+    if settings.report:
+        run.keep_performance(f"{product}/report/performance.html")
     built = Built(version, stages=run.stages, diagnostics=[solved[n]["diagnostics"] for n in names.values()])
     flow.publish_product(store, settings, inputs, built.version, key, built.stages, built.diagnostics, models)
     return built
@@ -124,7 +126,9 @@ def _main(request: command.Request) -> command.Summary:
     store.claim(request.default_store, command.VERSION)
     if request.preview:
         return command.previewed(settings, store)
-    with connect(settings.scheduler, settings.workers, settings.memory_limit) as client:
+    where = (settings.scheduler, settings.workers, settings.memory_limit)
+    with connect(*where, unit_memory=command.unit_memory(settings), options=settings.cluster) as client:
+        command.watch(client, request)
         world = flow.demonstration_world(store, settings, client) if request.default_store else None
         built = build(settings, store, client, fresh=request.fresh, progress=request.progress)
         told = {

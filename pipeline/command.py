@@ -25,7 +25,9 @@ from pipeline.core.labels import labels
 from pipeline.settings import DEFAULT_STORE, PREFIX, Settings, load
 from pipeline.store import publish
 from pipeline.store.location import Store
+from pipeline.telemetry import FORMATS, Telemetry, TelemetryPlugin, new_run_id
 
+log = logging.getLogger(__name__)
 BASE_MEMORY, MONTH_MEMORY = 0.5, 2.5
 """GiB of a worker: imports, and one month of the whole country while it is solved (measured)."""
 FINE_BYTES = 60e6
@@ -50,6 +52,7 @@ class Request:
     fresh: bool
     preview: bool
     progress: bool
+    telemetry: Telemetry
 
 
 @dataclass
@@ -80,8 +83,8 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--store", help=f"folder or s3://bucket/prefix (default: {DEFAULT_STORE} with a demonstration world)"
     )
-    where.add_argument("--scheduler", help="local (default) or the address of a Dask scheduler, tcp://host:port")
-    where.add_argument("--workers", type=int, help="local worker processes (default: one a core)")
+    where.add_argument("--scheduler", help="local (default), kubernetes, or an address tls://host:port, tcp://...")
+    where.add_argument("--workers", type=int, help="worker processes (default: as many as cores and memory allow)")
     how = p.add_argument_group("how")
     resume = how.add_mutually_exclusive_group()
     resume.add_argument("--resume", action="store_true", help="keep what an earlier run finished (default)")
@@ -92,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--log-level", default="warning", choices=("debug", "info", "warning", "error"), help="(default: warning)"
     )
+    how.add_argument("--log-format", default="text", choices=FORMATS, help="json: one object a line (default: text)")
     how.add_argument("--json", action="store_true", help="print the summary as JSON and nothing else")
     p.add_argument("--version", action="version", version=f"carboncube {VERSION}")
     return p
@@ -100,8 +104,8 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: list[str] | None, work: Callable[[Request], Summary]) -> int:
     """Parse, do the work, print its summary; errors become one line and an exit code."""
     arguments = parser().parse_args(argv)
-    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("distributed").setLevel(max(logging.getLogger().level, logging.ERROR))
+    telemetry = Telemetry(new_run_id(), arguments.log_level, arguments.log_format)
+    telemetry.configure()
     try:
         names = ("year", "months", "domain", "fine", "learn", "store", "scheduler", "workers")
         settings = load({n: getattr(arguments, n) for n in names}, arguments.config)
@@ -109,8 +113,8 @@ def run(argv: list[str] | None, work: Callable[[Request], Summary]) -> int:
             print(yaml.safe_dump(settings.shown(), sort_keys=False), end="")  # noqa: T201
             return 0
         given = arguments.store is not None or f"{PREFIX}STORE" in os.environ or settings.store != DEFAULT_STORE
-        quiet = arguments.json or not sys.stderr.isatty()
-        summary = work(Request(settings, not given, arguments.fresh, arguments.preview, not quiet))
+        quiet = arguments.json or arguments.log_format == "json" or not sys.stderr.isatty()
+        summary = work(Request(settings, not given, arguments.fresh, arguments.preview, not quiet, telemetry))
     except CarbonCubeError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -122,6 +126,27 @@ def run(argv: list[str] | None, work: Callable[[Request], Summary]) -> int:
     else:
         print("\n".join(summary.lines))  # noqa: T201
     return 0
+
+
+def unit_memory(settings: Settings) -> int:
+    """Bytes that one unit of work needs of its worker at most: a month of the domain."""
+    cells = settings.grid.n_lat * settings.grid.n_lon
+    return int((BASE_MEMORY + MONTH_MEMORY * cells / (G025.n_lat * G025.n_lon)) * 2**30)
+
+
+def watch(client: Client, request: Request) -> None:
+    """Let the workers log as this process does, and say where the work can be watched."""
+    client.register_plugin(TelemetryPlugin(request.telemetry))
+    workers = len(client.scheduler_info()["workers"])
+    log.info(
+        "run %s: %d workers, dashboard %s",
+        request.telemetry.run,
+        workers,
+        client.dashboard_link,
+        extra={"workers": workers, "dashboard": client.dashboard_link},
+    )
+    if request.telemetry.form == "text" and request.progress:
+        print(f"watch    {client.dashboard_link}", file=sys.stderr)  # noqa: T201
 
 
 def peak_memory(client: Client) -> dict[str, float]:
@@ -205,7 +230,7 @@ def previewed(settings: Settings, store: Store) -> Summary:
         **({"product 1 km": n_tile} if settings.fine else {}),
     }
     share = cells / (G025.n_lat * G025.n_lon)
-    memory = BASE_MEMORY + MONTH_MEMORY * share
+    memory = unit_memory(settings) / 2**30
     fine = FINE_BYTES * share * n_month if settings.fine else 0.0
     size = fine + n_month * cells * (settings.inversion.members * 4 + 200)
     values = {

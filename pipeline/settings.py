@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pipeline.core.errors import UsageError
 from pipeline.core.grid import Grid, domain_grid
-from pipeline.core.options import InversionOptions, PriorOptions, TransportOptions
+from pipeline.core.options import ClusterOptions, InversionOptions, PriorOptions, TransportOptions
 
 PREFIX = "CARBONCUBE_"
 DEFAULT_STORE = "./data"
@@ -51,8 +51,8 @@ class Settings(BaseModel):
     domain: str = Field(default="china", description="named domain or W,S,E,N in degrees")
     store: str = Field(default=DEFAULT_STORE, description="address of the store")
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="fsspec options of the store")
-    scheduler: str = Field(default="local", description="local, or the address of a Dask scheduler")
-    workers: int = Field(default=0, ge=0, le=4096, description="local worker processes; 0: one a core")
+    scheduler: str = Field(default="local", description="local, kubernetes, or the address of a scheduler")
+    workers: int = Field(default=0, ge=0, le=4096, description="worker processes; 0: as many as cores and memory allow")
     memory_limit: str = Field(default="auto", description="memory of a local worker, for example 4GiB")
     fine: bool = Field(default=True, description="make the 1 km product too")
     learn: bool = Field(default=True, description="learn per region where nothing was observed")
@@ -61,6 +61,7 @@ class Settings(BaseModel):
     transport: TransportOptions = Field(default=TransportOptions())
     prior: PriorOptions = Field(default=PriorOptions())
     inversion: InversionOptions = Field(default=InversionOptions())
+    cluster: ClusterOptions = Field(default=ClusterOptions())
 
     @property
     def grid(self) -> Grid:
@@ -78,7 +79,7 @@ class Settings(BaseModel):
 
     def science(self) -> dict[str, Any]:
         """What results depend on: all but where the run happens."""
-        elsewhere = {SECRET, "store", "scheduler", "workers", "memory_limit", "report"}
+        elsewhere = {SECRET, "store", "scheduler", "workers", "memory_limit", "cluster", "report"}
         return self.model_dump(mode="json", exclude=elsewhere)
 
     def physics(self) -> dict[str, Any]:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
+import resource
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, as_completed
+from distributed import CancelledError, Client, as_completed, performance_report
+from distributed.comm import CommClosedError
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import pipeline
 from pipeline.core.errors import CarbonCubeError, PartialError
+from pipeline.core.options import MEMORY_RESOURCE
 from pipeline.store.ledger import Ledger, digest
 from pipeline.store.location import Store
+from pipeline.telemetry import count_unit
 
 RETRIES = 2
-"""Times a unit is tried again after its worker died."""
+"""Times a unit that raised is tried again. One whose worker died is tried on other workers as often as Dask's
+``distributed.scheduler.allowed-failures`` says (3)."""
+_LOST = (CancelledError, CommClosedError)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,28 @@ class Unit:
 
 @dataclass
 class Runner:
-    """Runs units and keeps account of what was done, skipped and how long each stage took."""
+    """Runs units and keeps account of what was done, skipped and how long each stage took.
+
+    Parameters
+    ----------
+    client : who does the work.
+    store : where units read and write.
+    fresh : do units again that the ledger has.
+    show_progress : show bars.
+    unit_memory : bytes a unit needs of its worker; where workers declare their memory, no more units run than fit.
+    """
 
     client: Client
     store: Store
     fresh: bool = False
     show_progress: bool = True
+    unit_memory: int = 0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._performance = performance_report(mode="inline")
+        with self.client.as_current():
+            self._performance.__enter__()
 
     def run(
         self, stage: str, function: Callable[..., dict[str, Any]], units: Sequence[Unit]
@@ -78,7 +104,9 @@ class Runner:
                 waiting.append(unit)
             else:
                 results[unit.name] = kept
-        failures = self._perform(ledger, function, waiting, keys, results)
+        log.info("stage %s: %d units, %d kept", stage, len(units), len(results), extra={"stage": stage})
+        with self._watching(stage):
+            failures = self._perform(ledger, function, waiting, keys, results)
         self._note(stage, started, len(waiting) - len(failures), len(units) - len(waiting))
         if failures:
             _raise(stage, failures, len(units))
@@ -93,12 +121,36 @@ class Runner:
         for unit in units:
             keys = {unit.name: digest(stage, code_digest(), *unit.inputs)}
             entry = self._kept(ledger, unit.name, keys[unit.name])
+            log.info("stage %s: 1 unit, %d kept", stage, entry is not None, extra={"stage": stage})
             if entry is None:
                 args = (*unit.args, *extra, self._out(ledger, unit, keys))
-                entry, done = perform(ledger, unit.name, keys[unit.name], function, args), done + 1
+                with self._watching(stage):
+                    entry, done = perform(ledger, unit.name, keys[unit.name], function, args), done + 1
             results[unit.name] = entry
         self._note(stage, started, done, len(units) - done)
         return results
+
+    def keep_performance(self, path: str) -> None:
+        """Write Dask's performance report of the run so far, a page of its own, to a path of the store."""
+        with tempfile.TemporaryDirectory() as folder, self.client.as_current():
+            self._performance.filename = f"{folder}/performance.html"
+            try:
+                self._performance.__exit__(None, None, None)
+                self.store.write_bytes(Path(self._performance.filename).read_bytes(), path)
+            except Exception:  # a product is not lost for want of a picture of how it was made
+                log.warning("no performance report", exc_info=True)
+
+    @contextlib.contextmanager
+    def _watching(self, stage: str) -> Iterator[None]:
+        try:
+            yield
+        except _LOST as error:
+            where = getattr(self.client.scheduler, "address", "")
+            raise PartialError(
+                f"the scheduler {where} was lost during {stage} ({type(error).__name__})",
+                "a scheduler that lives as long as the run",
+                "start one and run again with --resume; what was done is kept",
+            ) from error
 
     def _kept(self, ledger: Ledger, name: str, key: str) -> dict[str, Any] | None:
         """The result of a unit that the ledger has and whose output is still there."""
@@ -110,6 +162,12 @@ class Runner:
     def _note(self, stage: str, started: float, done: int, kept: int) -> None:
         self.stages[stage] = {"seconds": round(time.perf_counter() - started, 2), "done": done, "kept": kept}
 
+    def _draws(self) -> dict[str, float]:
+        """What a unit takes of its worker: memory, where every worker says how much it has."""
+        workers = self.client.scheduler_info()["workers"].values()
+        said = bool(workers) and all(MEMORY_RESOURCE in worker["resources"] for worker in workers)
+        return {MEMORY_RESOURCE: self.unit_memory} if said and self.unit_memory else {}
+
     def _perform(
         self,
         ledger: Ledger,
@@ -118,6 +176,7 @@ class Runner:
         keys: Mapping[str, str],
         results: dict[str, dict[str, Any]],
     ) -> dict[str, BaseException]:
+        prefix, draws = ledger.stage.replace(" ", "_"), self._draws() if units else {}
         futures = {
             self.client.submit(
                 perform,
@@ -126,8 +185,9 @@ class Runner:
                 keys[unit.name],
                 function,
                 (*unit.args, self._out(ledger, unit, keys)),
-                pure=False,
+                key=f"{prefix}-{unit.name}-{uuid.uuid4().hex}",
                 retries=RETRIES,
+                resources=draws,
             ): unit
             for unit in units
         }
@@ -136,11 +196,17 @@ class Runner:
         with progress:
             for future in as_completed(list(futures)):
                 name = futures[future].name
+                if future.cancelled():
+                    raise CancelledError(name)
                 error = future.exception()
+                told = {"stage": ledger.stage, "unit": name}
                 if error is None:
                     results[name] = future.result()
+                    told["seconds"] = results[name]["seconds"]
+                    log.info("done %s %s in %s s", ledger.stage, name, told["seconds"], extra=told)
                 else:
                     failures[name] = error
+                    log.error("failed %s %s: %s", ledger.stage, name, error, extra=told)
                 progress.update()
         return failures
 
@@ -152,14 +218,23 @@ class Runner:
 def perform(
     ledger: Ledger, name: str, key: str, function: Callable[..., dict[str, Any]], args: tuple[Any, ...]
 ) -> dict[str, Any]:
-    """Do one unit on a worker: compute, read back what was written, then write it down."""
-    # A unit is one task: lazy arrays inside it are computed here, not handed back to the scheduler it came from.
-    # One BLAS thread, wherever it runs: the last bits of a product depend on their number.
-    with dask.config.set(scheduler="synchronous"), threadpool_limits(1):
-        result = function(ledger.store, *args)
-    checked = {path: tree_digest(ledger.store, path) for path in result["outputs"]}
-    result = {**result, "outputs": checked}
+    """Do one unit on a worker: compute, read back what was written, then write it down with what it cost."""
+    started, told = time.perf_counter(), {"stage": ledger.stage, "unit": name}
+    log.info("begin %s %s", ledger.stage, name, extra=told)
+    try:
+        # A unit is one task: lazy arrays inside it are computed here, not handed back to the scheduler it came from.
+        # One BLAS thread, wherever it runs: the last bits of a product depend on their number.
+        with dask.config.set(scheduler="synchronous"), threadpool_limits(1):
+            result = function(ledger.store, *args)
+        checked = {path: tree_digest(ledger.store, path) for path in result["outputs"]}
+    except Exception:
+        count_unit(ledger.stage, "failed", time.perf_counter() - started)
+        raise
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    result = {**result, "outputs": checked, "seconds": round(seconds, 3), "worker_peak_gib": round(peak, 2)}
     ledger.record(name, key, result)
+    count_unit(ledger.stage, "done", seconds)
     return result
 
 

@@ -20,7 +20,8 @@ ALLOWED = {
     "settings": {"core"},
     "catalog": {"core", "store", "settings", "access"},
     "cluster": {"core", "settings", "regrid"},
-    "units": {"core", "store"},
+    "telemetry": set(),
+    "units": {"core", "store", "telemetry"},
 }
 COMMAND_LINES = {"build", "flow", "tasks", "command", "doctor"}
 """The layer above the rooms: it may see everything."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from pipeline.core.schema import SECTORS
 
+MEMORY_RESOURCE = "memory"
+"""Name of the resource that workers declare and units of work draw on, bytes."""
+
 
 @dataclass(frozen=True)
 class TransportOptions:
@@ -115,3 +118,27 @@ class InversionOptions:
         for name in ("nox_ratio", "daytime"):
             if len(getattr(self, name)) != len(SECTORS):
                 raise ValueError(f"{name} needs one value for each of {', '.join(SECTORS)}")
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How a cluster is reached (`pipeline.cluster`); no result depends on it.
+
+    Parameters
+    ----------
+    min_workers : with a number, workers come and go between it and `workers`; `None` keeps `workers` of them.
+    tls_ca, tls_cert, tls_key : PEM files for a ``tls://`` scheduler; without them Dask's own configuration
+        (``distributed.comm.tls``) says.
+    allow_plain : accept a ``tcp://`` scheduler on another machine. Whoever reaches it can run code on it and read what
+        passes: only inside a network that a firewall or NetworkPolicy closes.
+    manifest : DaskCluster resource for ``--scheduler kubernetes``; empty takes the packaged one.
+    namespace : where it is created; empty takes the namespace of the pod or of the kubeconfig.
+    """
+
+    min_workers: int | None = None
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    allow_plain: bool = False
+    manifest: str = ""
+    namespace: str = ""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
-from distributed import Client
+from distributed import CancelledError, Client, as_completed
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
@@ -20,6 +20,8 @@ from pipeline.learn.fit import MAGNITUDES, LearnSettings, Model, fit_group
 from pipeline.learn.predict import close_totals, corrected_by_others, group_shares, learned_log, region_totals
 from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
 
+TRIES = 4
+"""Times a task is handed out whose worker died with the data it was to work on."""
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 MapUnits = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
@@ -32,12 +34,22 @@ def in_turn(function: Callable[[Unit], Result], units: Sequence[Unit]) -> list[R
 
 
 def on_cluster(client: Client) -> MapUnits:
-    """Apply a function to units of work as tasks of a cluster, one task a unit, results in order."""
+    """Apply a function to units of work as tasks of a cluster, one task a unit, results in order.
+
+    What a dying worker took with it is sent and done again, up to `TRIES` times in all.
+    """
 
     def apply(function: Callable[[Any], Any], units: Sequence[Any]) -> list[Any]:
-        # Scattered first: a table of tens of MB inside a task graph stops the scheduler.
-        futures = [client.submit(function, data, pure=False) for data in client.scatter(list(units))]
-        return list(client.gather(futures))
+        results: dict[int, Any] = {}
+        for _ in range(TRIES):
+            missing = [k for k in range(len(units)) if k not in results]
+            # Scattered first: a table of tens of MB inside a task graph stops the scheduler.
+            data = client.scatter([units[k] for k in missing]) if missing else []
+            futures = {client.submit(function, d, pure=False): k for k, d in zip(missing, data, strict=True)}
+            results |= {futures[f]: f.result() for f in as_completed(list(futures)) if not f.cancelled()}
+        if len(results) < len(units):
+            raise CancelledError(f"{len(units) - len(results)} of {len(units)} tasks were lost {TRIES} times")
+        return [results[k] for k in range(len(units))]
 
     return apply
 

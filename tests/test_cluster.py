@@ -1,0 +1,144 @@
+"""Where work may run: addresses, memory, adaptive scaling, and no more units at once than fit."""
+
+import os
+import threading
+import time
+
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+from pipeline import cluster
+from pipeline.cluster import MemoryPlugin, check_address, connect, fitting_workers
+from pipeline.core.errors import PartialError, StoreError, UsageError
+from pipeline.core.options import ClusterOptions
+from pipeline.store.ledger import Ledger
+from pipeline.store.location import Store
+from pipeline.units import RETRIES, Runner, Unit
+
+GIB = 2**30
+_running, _most, _lock = 0, 0, threading.Lock()
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786", "tls://far:8786"]
+)
+def test_safe_addresses_are_taken(address):
+    check_address(address, allow_plain=False)
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.1:8786", "tcp://scheduler:8786", "tcp://localhost.evil.example:8786"]
+)
+def test_plain_tcp_to_another_machine_needs_a_setting(address):
+    with pytest.raises(UsageError, match="ALLOW_PLAIN"):
+        check_address(address, allow_plain=False)
+    check_address(address, allow_plain=True)
+
+
+@pytest.mark.parametrize("address", ["ssh://far", "8786", "", "inproc://1/2/3"])
+def test_other_addresses_are_refused(address):
+    with pytest.raises(UsageError, match="local, kubernetes, tcp"):
+        check_address(address, allow_plain=True)
+
+
+def test_nobody_answers_is_one_message(monkeypatch):
+    monkeypatch.setattr(cluster, "_TIMEOUT", "1s")
+    with (
+        pytest.raises(StoreError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1 "),
+        connect("tcp://127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_tls_without_certificates_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="without certificates"), connect("tls://127.0.0.1:1"):
+        pass
+    options = ClusterOptions(tls_ca=str(tmp_path / "none.pem"))
+    with pytest.raises(UsageError, match=r"none\.pem is not there"), connect("tls://127.0.0.1:1", options=options):
+        pass
+
+
+def test_as_many_workers_as_cores_and_memory_allow(monkeypatch):
+    monkeypatch.setattr(cluster, "CPU_COUNT", 8)
+    monkeypatch.setattr(cluster, "MEMORY_LIMIT", 10 * GIB)
+    assert fitting_workers(0) == 8
+    assert fitting_workers(3 * GIB) == 3
+    assert fitting_workers(64 * GIB) == 1
+
+
+def test_workers_too_small_for_a_unit_are_refused():
+    with (
+        pytest.raises(UsageError, match="for one unit of work"),
+        connect("local", 1, "512MiB", unit_memory=GIB),
+    ):
+        pass
+
+
+def test_local_workers_share_the_memory_stay_on_loopback_and_come_and_go():
+    options = ClusterOptions(min_workers=1)
+    with connect("local", 2, options=options, unit_memory=2**20) as client:
+        info = client.scheduler_info()
+        family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        listening = {c.laddr.ip for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+        assert listening == {"127.0.0.1"}
+        assert info["address"].startswith("tcp://127.0.0.1:")
+        assert client.dashboard_link.startswith("http://127.0.0.1:")
+        (worker,) = info["workers"].values()
+        assert worker["memory_limit"] == pytest.approx(cluster.MEMORY_LIMIT / 2, rel=0.01)
+        assert worker["resources"] == {"memory": worker["memory_limit"]}
+        assert client.run(lambda: os.environ["OMP_NUM_THREADS"]) == {next(iter(info["workers"])): "1"}
+        done = client.gather([client.submit(_slowly, k, pure=False) for k in range(30)])
+        assert done == list(range(30))
+
+
+def _slowly(value: int) -> int:
+    time.sleep(0.05)
+    return value
+
+
+def _counted(store, _out):
+    global _running, _most
+    with _lock:
+        _running += 1
+        _most = max(_most, _running)
+    time.sleep(0.1)
+    with _lock:
+        _running -= 1
+    return {"outputs": []}
+
+
+@pytest.mark.parametrize(("unit_memory", "at_once"), [(int(0.3 * GIB), 3), (int(0.6 * GIB), 1)])
+def test_no_more_units_run_on_a_worker_than_fit(tmp_path, unit_memory, at_once):
+    global _most
+    _most = 0
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None, memory_limit=GIB
+        ) as local,
+        Client(local) as client,
+    ):
+        client.register_plugin(MemoryPlugin())
+        run = Runner(client, Store(str(tmp_path)), show_progress=False, unit_memory=unit_memory)
+        run.run("test", _counted, [Unit(str(k), (k,), ()) for k in range(8)])
+    assert _most == at_once
+
+
+def _fails(store, path, times, _out):
+    with open(path, "a") as file:
+        file.write("x")
+    if os.path.getsize(path) <= times:
+        raise OSError("a hiccup")
+    return {"outputs": []}
+
+
+def test_a_unit_that_raises_is_tried_again_then_named(client, tmp_path):
+    store = Store(str(tmp_path / "store"))
+    run = Runner(client, store, show_progress=False)
+    result = run.run("test", _fails, [Unit("lucky", (1,), (str(tmp_path / "lucky"), RETRIES))])
+    assert result["lucky"]["seconds"] >= 0
+    assert Ledger(store, "test").entries()[0]["result"]["worker_peak_gib"] > 0
+    units = [Unit("lucky", (1,), ("", 0)), Unit("poor", (2,), (str(tmp_path / "poor"), 99))]
+    with pytest.raises(PartialError, match="1 of 2 units of test failed, first poor: OSError: a hiccup"):
+        run.run("test", _fails, units)
+    assert os.path.getsize(tmp_path / "poor") == RETRIES + 1
