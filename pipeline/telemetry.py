@@ -6,6 +6,7 @@ import datetime as dt
 import functools
 import json
 import logging
+import threading
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from distributed import WorkerPlugin
 
 FORMATS = ("text", "json")
 """How log lines look: for people, or one JSON object a line for a log collector."""
+_one_at_a_time = threading.Lock()
 _STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 
 
@@ -87,7 +89,8 @@ def count_unit(stage: str, outcome: str, seconds: float) -> None:
 
     Adds to ``carboncube_units_total{stage, outcome}`` and ``carboncube_unit_seconds{stage}``.
     """
-    metrics = _metrics()
+    with _one_at_a_time:  # a counter may be registered once, and a worker may have several threads
+        metrics = _metrics()
     if metrics is not None:
         units, times = metrics
         units.labels(stage=stage, outcome=outcome).inc()

@@ -93,11 +93,10 @@ def test_metrics_count_units_by_stage(tmp_path):
 def test_counting_without_prometheus_does_nothing(monkeypatch):
     from pipeline import telemetry
 
-    telemetry._metrics.cache_clear()
+    monkeypatch.setattr(telemetry, "_metrics", telemetry._metrics.__wrapped__)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     count_unit("s", "done", 1.0)
     assert telemetry._metrics() is None
-    telemetry._metrics.cache_clear()
 
 
 def test_plugin_carries_the_run():
