@@ -19,6 +19,7 @@ from pipeline.cluster import connect
 from pipeline.core.chunks import tiles
 from pipeline.settings import Settings
 from pipeline.store import publish
+from pipeline.store.conditional import require_publishing
 from pipeline.store.ledger import digest
 from pipeline.store.location import Store
 from pipeline.units import Runner, Unit
@@ -108,6 +109,9 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
                 for tile in tiles(settings.grid)
             ],
         )
+    if not flow.claim_publication(store, key, version):
+        # Another run with the same inputs shared this version and publishes it.
+        return build(settings, store, client, progress=progress)
     if settings.report:
         run.keep_performance(f"{product}/report/performance.html")
     built = Built(version, stages=run.stages, diagnostics=[solved[n]["diagnostics"] for n in names.values()])
@@ -122,10 +126,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(request: command.Request) -> command.Summary:
     settings, started = request.settings, time.perf_counter()
-    store = Store(settings.store, settings.storage_options)
+    store = Store.at(settings.store, settings.storage)
     store.claim(request.default_store, command.VERSION)
     if request.preview:
         return command.previewed(settings, store)
+    require_publishing(store)
     where = (settings.scheduler, settings.workers, settings.memory_limit)
     with connect(*where, unit_memory=command.unit_memory(settings), options=settings.cluster) as client:
         command.watch(client, request)

@@ -27,8 +27,9 @@ from pipeline.access import (
     open_regions,
 )
 from pipeline.core.errors import InputError, UsageError
-from pipeline.settings import DEFAULT_STORE, FIRST_YEAR, LAST_YEAR, PREFIX
-from pipeline.store.location import Store, check_url
+from pipeline.settings import DEFAULT_STORE, FIRST_YEAR, LAST_YEAR, PREFIX, load_place
+from pipeline.store.addresses import check_store_url, check_url
+from pipeline.store.location import Store
 
 __all__ = [
     "CubeCatalog",
@@ -67,13 +68,15 @@ class _Source(DataSourceBase):
 
     def __init__(self, store: str = "", metadata: dict[str, Any] | None = None) -> None:
         super().__init__(metadata=metadata)
-        self._url = check_url(store or default_store())
+        self._url = check_store_url(store or default_store())
         self._answer: Any = None
 
     @property
     def store(self) -> Store:
-        """The store; the options come from the catalog, so that no description of a source ever holds them."""
-        return Store(self._url, dict(getattr(self.cat, "options", None) or {}))
+        """The store; how to reach it comes from the catalog or the environment, never from a description."""
+        if options := getattr(self.cat, "options", None):
+            return Store(self._url, dict(options))
+        return Store.at(*load_place(self._url))
 
     def _open(self) -> Any:
         raise NotImplementedError
@@ -226,7 +229,7 @@ def open_catalog(store: str | Store | None = None, path: str | None = None) -> C
     """
     if isinstance(store, Store):
         return CubeCatalog(path or catalog_path(), store.url, store.options)
-    return CubeCatalog(path or catalog_path(), check_url(store or default_store()))
+    return CubeCatalog(path or catalog_path(), check_store_url(store or default_store()))
 
 
 def catalog_path() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import uuid
@@ -17,9 +16,13 @@ import xarray as xr
 from pipeline.access import input_names, open_points, open_product, open_regions
 from pipeline.core.errors import CarbonCubeError, InputError, UsageError
 from pipeline.core.schema import INPUTS, PRODUCTS, check, input_schema
+from pipeline.settings import load_place
+from pipeline.store import publish
+from pipeline.store.conditional import faults
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import MARKER, Store
 from pipeline.store.publish import LATEST
+from pipeline.store.verify import verify
 
 NEEDED = {
     "observations": ("no2", "xco2"),
@@ -144,20 +147,39 @@ def _products(store: Store) -> Iterator[Finding]:
 
 
 def probe(store: Store) -> Finding:
-    """Whether the store refuses to create an object twice, which publishing at the same time rests on."""
-    path = store.path(f"work/.probe-{uuid.uuid4().hex}")
-    try:
-        store.write_bytes(b"1", path.removeprefix(store.root + "/"))
-        if store.is_local:
-            return Finding("ok", "the folder can be written; publishing is guarded by a lock of the file system")
-        store.fs.pipe_file(path, b"2", mode="create")
-        return Finding("broken", "the server created an object twice: publish from one place at a time only")
-    except (FileExistsError, NotImplementedError, OSError) as error:
-        refused = isinstance(error, FileExistsError) or "PreconditionFailed" in str(error)
-        return Finding("ok", "the server honours conditional puts") if refused else Finding("broken", str(error))
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            store.fs.rm(path)
+    """Whether the store can be written, and honours the conditional puts that publishing at the same time rests on."""
+    name = f"work/.probe-{uuid.uuid4().hex}"
+    store.write_bytes(b"1", name)
+    store.remove(name)
+    if store.is_local:
+        return Finding("ok", "the folder can be written; publishing is guarded by a lock of the file system")
+    if wrong := faults(store):
+        what = f"publish from one place at a time only, with storage.sole_writer: {'; '.join(wrong)}"
+        return Finding("note" if store.sole_writer else "broken", what)
+    return Finding("ok", "the store can be written; the server honours conditional puts")
+
+
+def verified(store: Store, version: str = "") -> list[Finding]:
+    """Every object of a version read again and held to its manifest; of all that the pointers name where none is given.
+
+    Raises
+    ------
+    InputError : nothing to verify.
+    """
+    versions = [version] if version else publish.visible(store)
+    if not versions:
+        raise InputError(f"{store.url} has no product", "a published version", "python -m pipeline.build")
+    findings = []
+    for name in versions:
+        try:
+            count, damaged = verify(store, name)
+        except InputError as error:
+            findings.append(Finding("broken", str(error)))
+            continue
+        findings += [Finding("broken", f"{publish.product_path(name)}/{d.name} is {d.kind}") for d in damaged]
+        if not damaged:
+            findings.append(Finding("ok", f"{publish.product_path(name)}: {count} objects are as the manifest says"))
+    return findings
 
 
 def _parse_years(text: str) -> list[int]:
@@ -170,16 +192,26 @@ def _parse_years(text: str) -> list[int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives back the exit code: 3 when something is missing or broken."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.doctor", description=__doc__)
-    parser.add_argument("--store", default="./data", metavar="URL", help="the store (default %(default)s)")
+    parser.add_argument("--store", metavar="URL", help="the store (default: CARBONCUBE_STORE, else ./data)")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, for how the store is reached")
     parser.add_argument("--year", default="", metavar="Y", help="say what these years need: 2022 or 2021,2022")
     parser.add_argument("--probe", action="store_true", help="also try whether it can be written safely")
+    parser.add_argument(
+        "--verify",
+        nargs="?",
+        const="",
+        metavar="VERSION",
+        help="instead, read every object of a version again (default: all that are published) and check it",
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     args = parser.parse_args(arguments)
     try:
-        store = Store(args.store)
+        store = Store.at(*load_place(args.store, args.config))
         if not store.names():
             raise InputError(f"nothing at {store.url}", "a store", "check --store")
-        findings = examine(store, _parse_years(args.year)) + ([probe(store)] if args.probe else [])
+        years = _parse_years(args.year)
+        findings = examine(store, years) if args.verify is None else verified(store, args.verify)
+        findings += [probe(store)] if args.probe else []
     except CarbonCubeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

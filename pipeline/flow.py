@@ -26,9 +26,11 @@ from pipeline.regrid import engine, regrid
 from pipeline.report.page import write_report
 from pipeline.settings import Settings
 from pipeline.store import publish
+from pipeline.store.conditional import create_once
 from pipeline.store.cubes import open_cube, write_cube
 from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store
+from pipeline.store.verify import manifest
 from pipeline.units import Runner, Unit, code_digest, fingerprint
 from pipeline.world.make import make_world
 
@@ -135,12 +137,24 @@ def version_of(store: Store, key: str, settings: Settings, fresh: bool) -> tuple
     """
     path = f"work/runs/{key}.json"
     record = None if fresh else store.read_json(path)
+    if record is not None and not record["published"] and store.exists(_claim(key, str(record["version"]))):
+        # Somebody is publishing it, or died doing so: what is half described is never described again.
+        record = None
     if record is None:
         record = {"version": publish.new_version(), "published": False}
         store.write_json(record, path)
     version = str(record["version"])
     pointed = not settings.whole_year or all(publish.latest(store, y) == version for y in settings.year)
     return version, bool(record["published"]) and pointed and store.exists(publish.product_path(version))
+
+
+def claim_publication(store: Store, key: str, version: str) -> bool:
+    """Whether this run is the one to describe and publish the version: of several that share it only the first."""
+    return create_once(store, _claim(key, version), {"version": version})
+
+
+def _claim(key: str, version: str) -> str:
+    return f"work/runs/{key}-{version}-publishing.json"
 
 
 def learn(
@@ -230,7 +244,7 @@ def publish_product(
     store.write_json(provenance, f"{product}/provenance.json")
     if settings.report:
         write_report(store, version, truth=store.exists("truth"))
-    store.write_json(publish.manifest(store, version), f"{product}/manifest.json")
+    store.write_json(manifest(store, version), f"{product}/manifest.json")
     if settings.whole_year:
         publish.point_to(store, version, settings.year)
     else:

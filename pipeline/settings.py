@@ -12,13 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pipeline.core.errors import UsageError
 from pipeline.core.grid import Grid, domain_grid
-from pipeline.core.options import ClusterOptions, InversionOptions, PriorOptions, TransportOptions
+from pipeline.core.options import ClusterOptions, InversionOptions, PriorOptions, StorageOptions, TransportOptions
 
 PREFIX = "CARBONCUBE_"
 DEFAULT_STORE = "./data"
 FIRST_YEAR, LAST_YEAR = 2000, 2100
-SECRET = "storage_options"
-"""The one setting that may hold secrets: never printed, hashed or written."""
 
 
 def _numbers(value: Any, lowest: int, highest: int, what: str) -> tuple[int, ...]:
@@ -50,7 +48,7 @@ class Settings(BaseModel):
     months: Months = Field(default=tuple(range(1, 13)), description="months of each year")
     domain: str = Field(default="china", description="named domain or W,S,E,N in degrees")
     store: str = Field(default=DEFAULT_STORE, description="address of the store")
-    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="fsspec options of the store")
+    storage: StorageOptions = Field(default=StorageOptions(), description="how an object store is reached")
     scheduler: str = Field(default="local", description="local, kubernetes, or the address of a scheduler")
     workers: int = Field(default=0, ge=0, le=4096, description="worker processes; 0: as many as cores and memory allow")
     memory_limit: str = Field(default="auto", description="memory of a local worker, for example 4GiB")
@@ -74,12 +72,12 @@ class Settings(BaseModel):
         return len(self.months) == 12 and self.grid == domain_grid("china")
 
     def shown(self) -> dict[str, Any]:
-        """As plain values without secrets, for printing and for provenance."""
-        return self.model_dump(mode="json", exclude={SECRET})
+        """As plain values, for printing and for provenance; no setting is a secret."""
+        return self.model_dump(mode="json")
 
     def science(self) -> dict[str, Any]:
         """What results depend on: all but where the run happens."""
-        elsewhere = {SECRET, "store", "scheduler", "workers", "memory_limit", "cluster", "report"}
+        elsewhere = {"storage", "store", "scheduler", "workers", "memory_limit", "cluster", "report"}
         return self.model_dump(mode="json", exclude=elsewhere)
 
     def physics(self) -> dict[str, Any]:
@@ -114,11 +112,20 @@ def load(flags: Mapping[str, Any], config: str | None = None, environ: Mapping[s
     return settings
 
 
+def load_place(
+    store: str | None = None, config: str | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[str, StorageOptions]:
+    """Where the store is and how it is reached, for command lines that need no more; as `load`."""
+    settings = load({"year": LAST_YEAR, "store": store}, config, environ)
+    return settings.store, settings.storage
+
+
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=True)[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    seen = "" if where.startswith(SECRET) else f" = {first['input']!r}"
+    # Somebody may have put a key where none belongs.
+    seen = "" if where.startswith("storage") else f" = {first['input']!r}"
     return f"setting {where}{seen}: {message}"
 
 

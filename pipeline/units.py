@@ -21,8 +21,9 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import pipeline
-from pipeline.core.errors import CarbonCubeError, PartialError
+from pipeline.core.errors import CarbonCubeError, PartialError, StoreError
 from pipeline.core.options import MEMORY_RESOURCE
+from pipeline.store.addresses import explained
 from pipeline.store.ledger import Ledger, digest
 from pipeline.store.location import Store
 from pipeline.telemetry import count_unit
@@ -91,7 +92,7 @@ class Runner:
         Raises
         ------
         PartialError : some units failed; the others are in the ledger.
-        CarbonCubeError : the only failure, as the unit raised it.
+        CarbonCubeError : the only kind of failure, as the first unit raised it; a store that failed is one kind.
         """
         started = time.perf_counter()
         ledger, code = Ledger(self.store, stage), code_digest()
@@ -224,9 +225,9 @@ def perform(
     try:
         # A unit is one task: lazy arrays inside it are computed here, not handed back to the scheduler it came from.
         # One BLAS thread, wherever it runs: the last bits of a product depend on their number.
-        with dask.config.set(scheduler="synchronous"), threadpool_limits(1):
+        with dask.config.set(scheduler="synchronous"), threadpool_limits(1), explained(ledger.store.url):
             result = function(ledger.store, *args)
-        checked = {path: tree_digest(ledger.store, path) for path in result["outputs"]}
+            checked = {path: tree_digest(ledger.store, path) for path in result["outputs"]}
     except Exception:
         count_unit(ledger.stage, "failed", time.perf_counter() - started)
         raise
@@ -240,9 +241,9 @@ def perform(
 
 def tree_digest(store: Store, path: str) -> str:
     """SHA-256 over all that was written under a path, read back: names and bytes."""
-    root = store.path(path)
-    total = hashlib.sha256()
-    for file in sorted(store.fs.find(root)):
+    root, total = store.path(path), hashlib.sha256()
+    for name in store.files(path):
+        file = f"{root}/{name}".rstrip("/")
         total.update(file[len(root) :].encode())
         total.update(hashlib.sha256(store.fs.cat_file(file)).digest())
     return total.hexdigest()[:16]
@@ -250,11 +251,9 @@ def tree_digest(store: Store, path: str) -> str:
 
 def fingerprint(store: Store, path: str) -> str:
     """What an input is, without reading it: names, sizes and tags or times of its objects."""
-    root = store.path(path)
-    entries = store.fs.find(root, detail=True)
     marks = [
-        (name[len(root) :], info.get("size"), str(info.get("ETag") or info.get("mtime") or info.get("created") or ""))
-        for name, info in sorted(entries.items())
+        (name, info.get("size"), str(info.get("ETag") or info.get("mtime") or info.get("created") or ""))
+        for name, info in store.files(path).items()
     ]
     return digest(marks)
 
@@ -269,7 +268,8 @@ def code_digest() -> str:
 
 def _raise(stage: str, failures: Mapping[str, BaseException], n_units: int) -> None:
     name, error = sorted(failures.items())[0]
-    if isinstance(error, CarbonCubeError) and len(failures) == n_units:
+    alike = len(failures) == n_units or all(isinstance(e, StoreError) for e in failures.values())
+    if isinstance(error, CarbonCubeError) and alike:
         raise error
     raise PartialError(
         f"{len(failures)} of {n_units} units of {stage} failed, first {name}: {type(error).__name__}: {error}",

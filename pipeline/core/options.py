@@ -1,8 +1,9 @@
-"""What a user may set of the science, with defaults and where they come from. Rooms receive these as plain values."""
+"""What a user may set of the science and the storage, with defaults and where they come from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pipeline.core.schema import SECTORS
 
@@ -142,3 +143,48 @@ class ClusterOptions:
     allow_plain: bool = False
     manifest: str = ""
     namespace: str = ""
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """How an object store is reached. Credentials are no settings: they come from the environment or a profile.
+
+    Parameters
+    ----------
+    endpoint : ``https://host:port`` of a server other than Amazon's; empty: Amazon S3.
+    region : of the bucket, where the server has regions.
+    profile : name of a profile of the AWS configuration files; empty: environment, default profile, or the role of
+        the machine.
+    anonymous : sign nothing; for public buckets.
+    path_style : ``endpoint/bucket/key`` instead of ``bucket.endpoint/key``; most servers but Amazon's want it.
+    verify_tls : check the server's certificate.
+    ca_bundle : path of a file of certificates to check it against, instead of the usual ones.
+    retries : times a request is sent again after no answer, 5xx or SlowDown, with growing pauses.
+    connect_timeout, read_timeout : s.
+    concurrency : requests under way at the same time, for each process.
+    sole_writer : nobody else publishes into this store; needed where the server ignores conditional puts.
+    """
+
+    endpoint: str = ""
+    region: str = ""
+    profile: str = ""
+    anonymous: bool = False
+    path_style: bool = True
+    verify_tls: bool = True
+    ca_bundle: str = ""
+    retries: int = 6
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    concurrency: int = 16
+    sole_writer: bool = False
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.endpoint)
+        if self.endpoint and (address.scheme not in ("http", "https") or not address.hostname):
+            raise ValueError("endpoint: expected https://host:port")
+        if "@" in address.netloc or address.query:
+            raise ValueError("endpoint holds credentials: they belong in the environment or a profile")
+        if not 0 <= self.retries <= 50 or not 1 <= self.concurrency <= 1024:
+            raise ValueError("expected retries 0..50 and concurrency 1..1024")
+        if not (self.connect_timeout > 0 and self.read_timeout > 0):
+            raise ValueError("expected timeouts of more than 0 s")

@@ -20,6 +20,7 @@ from pipeline.ingest.remote import PREFIX, resolve
 from pipeline.ingest.report import report
 from pipeline.ingest.run import MapFunction, run
 from pipeline.ingest.sources import list_granules
+from pipeline.settings import load_place
 from pipeline.store.location import Store
 
 
@@ -36,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--from", dest="urls", nargs="+", default=[], metavar="URL", help="files, folders, globs, zip, or catalog:NAME"
     )
-    p.add_argument("--store", default="./data", metavar="URL", help="the store (default %(default)s)")
+    p.add_argument("--store", metavar="URL", help="the store (default: CARBONCUBE_STORE, else ./data)")
+    p.add_argument("--config", metavar="FILE", help="YAML file of settings, for how the store is reached")
     p.add_argument("--year", default="", metavar="Y", help="keep these years only: 2022, 2019,2021 or 2019-2023")
     p.add_argument("--rule", action="append", default=[], metavar="NAME=VALUE", help="change a quality rule")
     p.add_argument("--regions", metavar="FILE", help="gpw: provinces, if not those of the store")
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
     warnings.filterwarnings("ignore", message="Unknown extension is not supported")
     try:
-        store = Store(args.store)
+        store = Store.at(*load_place(args.store, args.config))
         if args.product == "report":
             return _print(report(store), args.json)
         if not args.urls:

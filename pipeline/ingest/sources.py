@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError
 
 from pipeline.core.errors import InputError
 from pipeline.ingest.contract import Granule
-from pipeline.store.location import check_url
+from pipeline.store.addresses import check_url
 
 MAX_EXPANDED = 64 * 2**30
 """Bytes one archive may expand to."""

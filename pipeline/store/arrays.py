@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,5 +30,5 @@ def load_arrays(store: Store, path: str) -> dict[str, NDArray]:
     try:
         with np.load(io.BytesIO(store.read_bytes(path)), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (FileNotFoundError, ValueError, OSError) as error:
+    except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{store.address(path)} cannot be read ({error})", remedy="run again with --fresh") from error

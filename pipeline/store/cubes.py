@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from pipeline.core.errors import InputError, StoreError
+from pipeline.store.addresses import explained
 from pipeline.store.location import Store
 
 CODECS = frozenset(
@@ -82,9 +84,10 @@ def open_cube(store: Store, path: str, chunks: dict[str, int] | Literal["auto"] 
     if not store.exists(path):
         raise InputError(f"there is no {store.address(path)}", remedy="look at the inputs of the store")
     try:
-        backend = zarr_store(store, path, read_only=True)
-        _check_codecs(zarr.open_group(backend, mode="r"), store.address(path))
-        return xr.open_zarr(backend, chunks={} if chunks == "auto" else chunks, consolidated=None)
+        with explained(store.url):
+            backend = zarr_store(store, path, read_only=True)
+            _check_codecs(zarr.open_group(backend, mode="r"), store.address(path))
+            return xr.open_zarr(backend, chunks={} if chunks == "auto" else chunks, consolidated=None)
     except (InputError, StoreError):
         raise
     except Exception as error:
@@ -132,14 +135,19 @@ def create_template(
     arrays : the variables to come.
     attrs : attributes of the cube.
     """
-    backend = zarr_store(store, path)
-    if store.exists(path, "zarr.json"):
-        group = zarr.open_group(backend, mode="r")
-        if all(name in group for name in arrays) and group.metadata.consolidated_metadata is not None:
-            return
-    coords.assign_attrs(attrs).to_zarr(backend, mode="w", zarr_format=3, consolidated=False)
-    add_arrays(zarr.open_group(backend, mode="a"), coords.sizes, arrays)
-    zarr.consolidate_metadata(backend)
+    with explained(store.url):
+        if store.exists(path, "zarr.json"):
+            group = zarr.open_group(zarr_store(store, path), mode="r")
+            if all(name in group for name in arrays) and group.metadata.consolidated_metadata is not None:
+                return
+            store.remove(path)
+        # Made aside, so that of two that make it at once neither clears what the other has begun to fill.
+        staging = f"work/staging/{uuid.uuid4().hex}.zarr"
+        backend = zarr_store(store, staging)
+        coords.assign_attrs(attrs).to_zarr(backend, mode="w", zarr_format=3, consolidated=False)
+        add_arrays(zarr.open_group(backend, mode="a"), coords.sizes, arrays)
+        zarr.consolidate_metadata(backend)
+        store.place_tree(staging, path)
 
 
 def add_arrays(group: zarr.Group, sizes: Mapping[Any, int], arrays: Mapping[str, ArraySpec]) -> None:
@@ -168,7 +176,8 @@ def write_region(store: Store, path: str, values: Mapping[str, NDArray], region:
     ------
     StoreError : shape or alignment does not fit, or the store cannot be written.
     """
-    group = zarr.open_group(zarr_store(store, path), mode="r+")
+    with explained(store.url):
+        group = zarr.open_group(zarr_store(store, path), mode="r+")
     for name, data in values.items():
         array = group[name]
         if not isinstance(array, zarr.Array):
@@ -182,12 +191,8 @@ def write_region(store: Store, path: str, values: Mapping[str, NDArray], region:
         expected = tuple(s.stop - s.start for s in index)
         if data.shape != expected:
             raise StoreError(f"{path}: {name} data of shape {data.shape}", f"{expected} for this region")
-        try:
+        with explained(store.url):
             array[index] = np.ascontiguousarray(data, dtype=array.dtype)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {store.address(path)} ({error})", "a writable store with room left"
-            ) from error
 
 
 def write_cube(store: Store, path: str, ds: xr.Dataset, chunks: Mapping[str, int] | None = None) -> None:
@@ -215,9 +220,11 @@ def write_cube(store: Store, path: str, ds: xr.Dataset, chunks: Mapping[str, int
     clean = ds.assign(lazy).drop_encoding()
     staging = f"work/staging/{uuid.uuid4().hex}.zarr"
     try:
-        clean.to_zarr(zarr_store(store, staging), mode="w", zarr_format=3, encoding=encoding, consolidated=True)
+        with explained(store.url):
+            clean.to_zarr(zarr_store(store, staging), mode="w", zarr_format=3, encoding=encoding, consolidated=True)
         store.move_tree(staging, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {store.address(path)} ({error})", "a writable store with room left") from error
-    finally:
-        store.remove(staging)
+    except BaseException:
+        # What a failed write leaves is removed where that can be done; its own error is the one to tell.
+        with contextlib.suppress(Exception):
+            store.remove(staging)
+        raise

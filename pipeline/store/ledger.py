@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.store.addresses import explained
 from pipeline.store.location import Store
 
 
@@ -42,7 +43,8 @@ class Ledger:
         fs, root = self.store.fs, self.store.path(f"work/ledger/{self.stage}/{folder}".rstrip("/"))
         if not fs.isdir(root):
             return []
-        raw = fs.cat([path for path in fs.find(root) if path.endswith(".json")])
+        with explained(self.store.url):
+            raw = fs.cat([path for path in fs.find(root) if path.endswith(".json")])
         found = [json.loads(text) for text in (raw.values() if isinstance(raw, dict) else [raw])]
         return sorted(found, key=lambda entry: (entry["unit"], entry["key"]))
 

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import filecmp
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.core.errors import StoreError
+from pipeline.core.options import StorageOptions
+from pipeline.store.addresses import check_name, check_store_url, explained, fsspec_options
 
 MARKER = "carboncube.json"
-PROTOCOLS = ("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "http", "https")
-"""Protocols a store or an input may have; chains (``zip::``, ``reference::``) are refused."""
-
-
-def check_url(url: str) -> str:
-    """Refuse an address whose protocol is not on the allowlist.
-
-    Raises
-    ------
-    StoreError : chained or unknown protocol.
-    """
-    if "::" in url:
-        raise StoreError(f"the address {url!r} chains file systems", "one plain address", "copy the data first")
-    protocol = url.split("://", 1)[0] if "://" in url else "file"
-    if protocol not in PROTOCOLS:
-        raise StoreError(f"protocol {protocol!r} in {url!r}", f"one of {', '.join(PROTOCOLS)}")
-    return url
 
 
 @dataclass(frozen=True)
@@ -43,13 +31,20 @@ class Store:
     ----------
     url : any fsspec address of the allowlist, or a local path.
     options : storage options for fsspec; never written anywhere.
+    sole_writer : nobody else publishes here (`pipeline.core.options.StorageOptions`).
     """
 
     url: str
     options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    sole_writer: bool = field(default=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_url(self.url)
+        check_store_url(self.url)
+
+    @classmethod
+    def at(cls, url: str, storage: StorageOptions) -> Store:
+        """The store at an address, reached as the settings say."""
+        return cls(url, fsspec_options(url, storage), storage.sole_writer)
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
@@ -80,10 +75,7 @@ class Store:
         ------
         StoreError : the parts would leave the store.
         """
-        relative = "/".join(part.strip("/") for part in parts)
-        if any(piece in ("..", ".", "") for piece in relative.split("/")) or "\\" in relative:
-            raise StoreError(f"the name {relative!r}", "a path inside the store, without '..'")
-        return f"{self.root}/{relative}"
+        return f"{self.root}/{check_name('/'.join(part.rstrip('/') for part in parts))}"
 
     def address(self, *parts: str) -> str:
         """The full address of something in the store, for a message or another tool."""
@@ -91,12 +83,12 @@ class Store:
 
     def exists(self, *parts: str) -> bool:
         """Whether there is a file or folder of this name."""
-        with _explained(self):
+        with explained(self.url):
             return bool(self.fs.exists(self.path(*parts)))
 
     def names(self, *parts: str) -> list[str]:
         """Names inside a folder, sorted; empty where there is none."""
-        with _explained(self):
+        with explained(self.url):
             folder = self.path(*parts) if parts else self.root
             try:
                 entries = self.fs.ls(folder, detail=False)
@@ -106,15 +98,18 @@ class Store:
 
     def read_bytes(self, *parts: str) -> bytes:
         """The bytes of a file."""
-        with _explained(self):
+        with explained(self.url):
             return bytes(self.fs.cat_file(self.path(*parts)))
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
         """Write a file so that readers see all of it or nothing."""
-        with _explained(self):
+        with explained(self.url):
             path = self.path(*parts)
             if not self.is_local:
-                self.fs.pipe_file(path, data)
+                try:
+                    self.fs.pipe_file(path, data)
+                except FileNotFoundError as error:
+                    raise StoreError(f"cannot write to {self.url} ({error})", "a bucket that exists") from error
                 return
             os.makedirs(os.path.dirname(path), exist_ok=True)
             temporary = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -152,29 +147,54 @@ class Store:
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with all it holds; nothing happens where there is none."""
-        with _explained(self), contextlib.suppress(FileNotFoundError):
+        with explained(self.url), contextlib.suppress(FileNotFoundError):
             self.fs.rm(self.path(*parts), recursive=True)
 
+    def files(self, *parts: str) -> dict[str, dict[str, Any]]:
+        """What the file system knows of every file in a folder, by path inside it, sorted; empty where there is none.
+
+        A path that is itself a file has the name ``""``.
+        """
+        with explained(self.url):
+            root = self.path(*parts)
+            found = self.fs.find(root, detail=True)
+            return {path[len(root) + 1 :]: info for path, info in sorted(found.items())}
+
     def move_tree(self, source: str, target: str) -> None:
-        """Put a finished folder in place of another: a rename locally, a copy with metadata last elsewhere."""
-        with _explained(self):
+        """Put a finished folder in place of another.
+
+        Locally that is a rename. Elsewhere objects are copied, the root's metadata last; objects that were there before
+        go only then, so that a repeat with the same bytes disturbs no reader.
+        """
+        with explained(self.url):
             src, dst = self.path(source), self.path(target)
             if self.is_local:
-                os.makedirs(os.path.dirname(dst), exist_ok=True)
-                old = f"{dst}.{uuid.uuid4().hex}.old"
-                if os.path.exists(dst):
-                    os.replace(dst, old)
-                os.replace(src, dst)
-                if os.path.exists(old):
-                    self.fs.rm(old, recursive=True)
+                _rename(src, dst)
                 return
-            if self.fs.exists(dst):
-                self.fs.rm(dst, recursive=True)
-            files = self.fs.find(src)
+            names = list(self.files(source))
+            left = set(self.files(target)) - set(names)
             # A Zarr group is there once its root metadata is: that object goes last.
-            for file in sorted(files, key=lambda f: f == f"{src}/zarr.json"):
-                self.fs.copy(file, dst + file[len(src) :])
-            self.fs.rm(src, recursive=True)
+            data = [name for name in names if name != "zarr.json"]
+            for part in (data, [name for name in names if name == "zarr.json"]):
+                if part:
+                    self.fs.copy([f"{src}/{name}" for name in part], [f"{dst}/{name}" for name in part])
+            for name in left:
+                self.remove(target, name)
+            self.remove(source)
+
+    def place_tree(self, source: str, target: str) -> None:
+        """Put a finished folder where there is none; where somebody was faster, theirs stays.
+
+        Elsewhere than locally both must hold the same bytes: objects are copied over what is there.
+        """
+        with explained(self.url):
+            if not self.is_local:
+                names = list(self.files(source))
+                self.fs.copy([self.path(source, n) for n in names], [self.path(target, n) for n in names])
+            else:
+                with contextlib.suppress(FileExistsError):
+                    _rename(self.path(source), self.path(target), replace=False)
+            self.remove(source)
 
     def claim(self, default: bool, version: str) -> None:
         """Make sure the store is ours to write into, and mark it.
@@ -209,23 +229,35 @@ class Store:
         self.remove(name)
 
 
-@contextlib.contextmanager
-def _explained(store: Store) -> Iterator[None]:
-    """Turn what file systems raise into one message that names the store and the remedy."""
+def _rename(src: str, dst: str, replace: bool = True) -> None:
+    """Rename a folder; with `replace`, over another one unless that holds the same bytes already.
+
+    Raises
+    ------
+    FileExistsError : there is one, and it is not to be replaced.
+    """
+    os.makedirs(os.path.dirname(dst), exist_ok=True)
+    while True:
+        try:
+            os.rename(src, dst)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if not replace:
+                raise FileExistsError(dst) from None
+        if _same_files(src, dst):
+            shutil.rmtree(src)
+            return
+        old = f"{dst}.{uuid.uuid4().hex}.old"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(dst, old)
+            shutil.rmtree(old)
+
+
+def _same_files(one: str, other: str) -> bool:
+    names = [sorted(str(f.relative_to(d)) for f in Path(d).rglob("*") if f.is_file()) for d in (one, other)]
     try:
-        yield
+        return names[0] == names[1] and filecmp.cmpfiles(one, other, names[0], shallow=False)[0] == names[0]
     except FileNotFoundError:
-        raise
-    except PermissionError as error:
-        raise StoreError(
-            f"no permission at {store.url} ({error})",
-            "a store that can be read and written",
-            "check rights or credentials",
-        ) from error
-    except OSError as error:
-        full = error.errno in (28, 122)
-        raise StoreError(
-            f"{'no space left at' if full else 'cannot use'} {store.url} ({error})",
-            "a store that can be read and written",
-            "free space or name another place with --store" if full else "check the address, then run again",
-        ) from error
+        return False

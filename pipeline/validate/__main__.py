@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         settings = load({"year": args.year, "store": args.store}, args.config)
-        store = Store(settings.store, settings.storage_options)
+        store = Store.at(settings.store, settings.storage)
         product = Version(store, args.version) if args.version else Version.of_year(store, args.year)
         if args.against == "truth":
             result: dict[str, Any] = {"version": product.name, "year": args.year, **score_year(product, args.year)}

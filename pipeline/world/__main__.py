@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.core.errors import CarbonCubeError, UsageError
 from pipeline.core.grid import domain_grid
+from pipeline.settings import load_place
 from pipeline.store.location import Store
 from pipeline.world.make import make_on, make_world
 from pipeline.world.physics import Physics
@@ -27,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
         description="Make a synthetic world with known truth; or add satellites and winds to real proxies (--on).",
         epilog="switches: " + ", ".join(f"{f.name} ({'on' if f.default else 'off'})" for f in fields(Physics)),
     )
-    p.add_argument("--store", default="./data", metavar="URL", help="where the world goes (default %(default)s)")
+    p.add_argument("--store", metavar="URL", help="where the world goes (default: CARBONCUBE_STORE, else ./data)")
+    p.add_argument("--config", metavar="FILE", help="YAML file of settings, for how the store is reached")
     p.add_argument("--on", metavar="STORE", help="a store with real proxies and inventory_meic_table.parquet")
     p.add_argument("--year", default="2022", help="2022, 2019,2021 or 2019-2023 (default %(default)s)")
     p.add_argument("--months", default="1-12", help="1,2 or 3-5 (default %(default)s)")
@@ -65,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
     started = time.perf_counter()
     try:
+        store = Store.at(*load_place(args.on or args.store, args.config))
         physics = Physics().switched(tuple(args.switch_off), tuple(args.switch_on))
         years, months = numbers(args.year), numbers(args.months)
         context = multiprocessing.get_context("spawn")
@@ -73,15 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if args.on:
                 if args.domain != "china":
                     raise UsageError("--domain with --on", "all of China", "leave --domain out")
-                make_on(Store(args.on), years, args.seed, physics, units, months=months)
+                make_on(store, years, args.seed, physics, units, months=months)
             else:
-                make_world(Store(args.store), years, seed=args.seed, domain=domain_grid(args.domain), months=months,
+                make_world(store, years, seed=args.seed, domain=domain_grid(args.domain), months=months,
                            physics=physics, map_units=units)  # fmt: skip
     except CarbonCubeError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     made = "satellites and winds (synthetic) on the proxies of" if args.on else "a demonstration world (synthetic) in"
-    print(f"made {made} {args.on or args.store}: {args.year}, {time.perf_counter() - started:.0f} s")  # noqa: T201
+    print(f"made {made} {store.url}: {args.year}, {time.perf_counter() - started:.0f} s")  # noqa: T201
     return 0
 
 

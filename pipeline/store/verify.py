@@ -1,0 +1,65 @@
+"""Checksums of every object of a version, and whether they still hold."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.core.errors import InputError
+from pipeline.store.addresses import explained
+from pipeline.store.location import Store
+from pipeline.store.publish import product_path
+
+MANIFEST = "manifest.json"
+_READERS = 8
+_LEFTOVERS = (".partial", ".tmp")
+"""What a writer that was killed leaves beside its objects; no reader looks at it."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One object that is not what the manifest says."""
+
+    name: str
+    kind: Literal["changed", "missing", "extra"]
+
+
+def manifest(store: Store, version: str) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every object of a version, by path inside it."""
+    return dict(_sums(store, version, _objects(store, version)))
+
+
+def verify(store: Store, version: str) -> tuple[int, list[Damage]]:
+    """Read a version again; the number of objects its manifest names, and all that is not as it says.
+
+    Raises
+    ------
+    InputError : no such version, or one without a manifest: it was never finished.
+    """
+    expected = store.read_json(product_path(version), MANIFEST)
+    if not isinstance(expected, dict) or not expected:
+        raise InputError(
+            f"{store.address(product_path(version))} has no {MANIFEST}",
+            "a finished version of the product",
+            "build it again",
+        )
+    there = set(_objects(store, version))
+    found = dict(_sums(store, version, [name for name in expected if name in there]))
+    damaged = [Damage(n, "missing" if n not in found else "changed") for n in expected if found.get(n) != expected[n]]
+    return len(expected), damaged + [Damage(n, "extra") for n in sorted(there - set(expected))]
+
+
+def _objects(store: Store, version: str) -> list[str]:
+    return [n for n in store.files(product_path(version)) if n != MANIFEST and not n.endswith(_LEFTOVERS)]
+
+
+def _sums(store: Store, version: str, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def read(name: str) -> tuple[str, dict[str, Any]]:
+        data = store.read_bytes(product_path(version), name)
+        return name, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    with ThreadPoolExecutor(_READERS) as pool, explained(store.url):
+        yield from pool.map(read, names)
