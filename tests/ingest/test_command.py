@@ -6,7 +6,7 @@ from pipeline.catalog import remote_sources
 from pipeline.core.errors import UsageError
 from pipeline.ingest.products import PRODUCTS
 from pipeline.ingest.remote import ANONYMOUS, PREFIX, resolve
-from pipeline.store.location import check_url
+from pipeline.store.addresses import check_url
 from tests.ingest.granules import tropomi, tropomi_name
 
 

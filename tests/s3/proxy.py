@@ -16,7 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULTS = ("500", "503", "timeout", "reset", "lost answer", "truncated")
 """Server error; SlowDown; no answer; connection reset before the server, and after it; half of the answer's body."""
-_SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_SLOW_DOWN = (
+    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+)
 _INTERNAL = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Try again.</Message></Error>"
 _HOP = {"connection", "transfer-encoding", "content-length", "expect", "keep-alive"}
 
@@ -124,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, sent: int | None = None) -> None:
         self.send_response_only(status)
-        length = dict((n.lower(), v) for n, v in headers).get("content-length", "0")
+        length = {n.lower(): v for n, v in headers}.get("content-length", "0")
         for name, value in headers:
             if name.lower() != "content-length":
                 self.send_header(name, value)

@@ -128,7 +128,7 @@ def test_settings_that_are_shown_or_hashed_hold_no_secret_and_the_place_is_no_sc
     assert far.shown()["storage"]["endpoint"] == "http://localhost:1"
 
 
-class Answer(Exception):
+class AnswerError(Exception):
     """An error with an S3 server's answer in it."""
 
     def __init__(self, code, status=400):
@@ -144,11 +144,11 @@ def caused(error, cause):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (caused(PermissionError(), Answer("InvalidAccessKeyId")), "does not know this access key"),
-        (caused(PermissionError(), Answer("SignatureDoesNotMatch")), "secret does not belong"),
+        (caused(PermissionError(), AnswerError("InvalidAccessKeyId")), "does not know this access key"),
+        (caused(PermissionError(), AnswerError("SignatureDoesNotMatch")), "secret does not belong"),
         (OSError(28, "full"), "no space left"),
-        (caused(OSError(5, "x"), Answer("QuotaExceeded")), "no space left"),
-        (caused(OSError(5, "x"), Answer("SlowDown", 503)), "slow down"),
+        (caused(OSError(5, "x"), AnswerError("QuotaExceeded")), "no space left"),
+        (caused(OSError(5, "x"), AnswerError("SlowDown", 503)), "slow down"),
         (TimeoutError("late"), "cannot use"),
         (botocore.exceptions.EndpointConnectionError(endpoint_url="http://x"), "cannot use"),
         (botocore.exceptions.NoCredentialsError(), "no credentials"),
@@ -169,6 +169,6 @@ def test_what_is_no_fault_of_the_store_passes(error):
 
 
 def test_code_of_an_answer():
-    assert error_code(caused(OSError(22, "x"), Answer("PreconditionFailed", 412))) == "PreconditionFailed"
-    assert error_code(caused(OSError(5, "x"), Answer("UnknownError", 500))) == "500"
+    assert error_code(caused(OSError(22, "x"), AnswerError("PreconditionFailed", 412))) == "PreconditionFailed"
+    assert error_code(caused(OSError(5, "x"), AnswerError("UnknownError", 500))) == "500"
     assert error_code(OSError(5, "x")) == ""
