@@ -116,6 +116,9 @@ def explained(url: str) -> Iterator[None]:
     except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
         raise
     except OSError as error:
+        # Readers of file formats raise plain OSErrors without a number: no fault of the store.
+        if type(error) is OSError and error.errno is None:
+            raise
         raise _explanation(url, error) from error
     except Exception as error:
         # What lies below s3fs raises errors of its own kinds when no answer comes.
