@@ -109,7 +109,9 @@ class Store:
                 try:
                     self.fs.pipe_file(path, data)
                 except FileNotFoundError as error:
-                    raise StoreError(f"cannot write to {self.url} ({error})", "a bucket that exists") from error
+                    raise StoreError(
+                        f"cannot write to {self.url}: there is no such bucket", "one that exists"
+                    ) from error
                 return
             os.makedirs(os.path.dirname(path), exist_ok=True)
             temporary = f"{path}.{uuid.uuid4().hex}.tmp"

@@ -44,7 +44,7 @@ osd objectstore = memstore
 memstore device bytes = 4294967296
 osd memory target = 939524096
 rgw data = {folder}/rgw
-rgw frontends = beast endpoint={host} port={port}
+rgw frontends = beast endpoint={host}:{port}
 rgw enable usage log = false
 rgw run sync thread = false
 rgw gc max objs = 7

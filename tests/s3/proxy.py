@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import random
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -30,6 +31,7 @@ class Proxy:
     Parameters
     ----------
     rate : share of requests that a fault of `kinds` happens to.
+    healthy : requests that nothing happens to before the first fault.
     silence : seconds that a request without answer is held.
     dropped_headers : headers (lower case) that are not passed on.
     """
@@ -37,6 +39,7 @@ class Proxy:
     upstream: str
     rate: float = 0.0
     kinds: tuple[str, ...] = FAULTS
+    healthy: int = 0
     silence: float = 3.0
     dropped_headers: frozenset[str] = frozenset()
     seed: int = 0
@@ -51,7 +54,7 @@ class Proxy:
         """What happens to the next request; empty: nothing."""
         with self._lock:
             self.requests += 1
-            if self._random.random() >= self.rate:
+            if self.requests <= self.healthy or self._random.random() >= self.rate:
                 return ""
             kind = self._random.choice(self.kinds)
             self.done[kind] += 1
@@ -59,13 +62,17 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def running(upstream: str, **options) -> Iterator[Proxy]:
-    """Start a proxy before a server on this machine's loopback."""
+def running(upstream: str, certificate: tuple[str, str] | None = None, **options) -> Iterator[Proxy]:
+    """Start a proxy before a server on this machine's loopback; with a certificate and its key it speaks TLS."""
     proxy = Proxy(upstream, **options)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    proxy.endpoint = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -83,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             super().handle()
 
     def _serve(self) -> None:
