@@ -54,6 +54,7 @@ def tropomi(folder: Path) -> dict[str, float]:
     seconds = time.perf_counter() - start
     return {
         "orbits_used": summary.statuses.get("used", 0),
+        "orbits_outside_the_region": summary.statuses.get("rejected", 0),
         "seconds": seconds,
         "million_pixels_a_second": ORBITS * LINES * PIXELS / seconds / 1e6,
     }

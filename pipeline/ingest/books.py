@@ -16,7 +16,7 @@ from pipeline.store.cubes import open_cube
 from pipeline.store.ledger import Ledger, digest
 from pipeline.store.location import Store
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised when readers change what they make of a file, so that files are read again."""
 log = logging.getLogger(__name__)
 

@@ -105,8 +105,8 @@ def selected(seen: int, checks: Mapping[str, NDArray[np.bool_]]) -> tuple[NDArra
 def by_day(observations: Observations) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
     """Sums of a file by UTC day, and its counts with ``used`` and ``outside_region``.
 
-    The local overpass of these satellites over the region (13:30, or 9:30..13:30 for the drifting orbit of OCO-3) lies
-    between 0 and 12 UTC, so that the UTC date is the local date.
+    Sun-synchronous overpasses of the region (about 13:30 local) lie between 3 and 9 UTC, so that the UTC date is the
+    local date. OCO-3 passes at any daylight hour: early mornings of the east count to the UTC day before; `obs_time` tells.
     """
     o = observations
     kernel = np.full(o.value.shape, np.nan) if o.kernel is None else o.kernel
@@ -188,7 +188,8 @@ def write_day(store: Store, reader: ColumnReader, index: int, pieces: Sequence[s
 def newest(parts: Mapping[str, Sequence[tuple[str, Granule, str]]]) -> dict[str, str]:
     """Keys of files that give way to another version of the same part, with the address of the one that stays.
 
-    Of one version, files of different names are pieces of the part and all stay; copies of one name are one file.
+    Of one version, files of different names are pieces of the part and all stay; of one name, whenever it was made, the
+    last stays.
 
     Parameters
     ----------
@@ -198,13 +199,18 @@ def newest(parts: Mapping[str, Sequence[tuple[str, Granule, str]]]) -> dict[str,
     for versions in parts.values():
         ranked = sorted(versions, key=lambda v: (natural(v[0]), v[1].name, v[1].address))
         best = natural(ranked[-1][0])
-        kept = {granule.name: granule for rank, granule, _ in ranked if natural(rank) == best}
+        kept = {_unstamped(granule.name): granule for rank, granule, _ in ranked if natural(rank) == best}
         for rank, granule, key in ranked:
             if natural(rank) != best:
                 superseded[key] = ranked[-1][1].address
-            elif kept[granule.name] != granule:
-                superseded[key] = kept[granule.name].address
+            elif kept[_unstamped(granule.name)] != granule:
+                superseded[key] = kept[_unstamped(granule.name)].address
     return superseded
+
+
+def _unstamped(name: str) -> str:
+    """A name without the time of production at its end (Sentinel-5P ``_20220115T120000``, Lite ``_230524101112s``)."""
+    return re.sub(r"_(\d{8}T\d{6}|\d{12}s?)(?=\.\w+$)", "", name)
 
 
 def natural(version: str) -> tuple[tuple[int, str], ...]:

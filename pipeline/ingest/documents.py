@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -114,12 +114,17 @@ def check_kinds(store: Store, path: str, content: pd.DataFrame) -> None:
         if other == name or not other.endswith(".parquet"):
             continue
         table = pq.read_table(io.BytesIO(store.read_bytes(folder, other)), columns=["kind"])
-        if shared := sorted(set(table["kind"].to_pylist()) & set(content["kind"])):
+        if shared := sorted(_spelt_out(table["kind"].to_pylist()) & _spelt_out(content["kind"])):
             raise InputError(
                 f"{other} holds {', '.join(shared)} already, and {name} would too",
                 "one source for each kind of plant",
                 f"remove {folder}/{other}, or leave {name} out",
             )
+
+
+def _spelt_out(kinds: Iterable[str]) -> set[str]:
+    """Kinds with ``fossil`` (power plants whatever they burn) as the fuels it stands for."""
+    return {part for kind in kinds for part in (("coal", "gas", "oil") if kind == "fossil" else (kind,))}
 
 
 def _joined(path: str, group: Sequence[tuple[Granule, Document]]) -> pd.DataFrame | str | xr.Dataset:

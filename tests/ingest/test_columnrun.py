@@ -14,7 +14,7 @@ from pipeline.ingest.report import report
 from pipeline.ingest.run import run
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
-from tests.ingest.granules import lite, swath, tropomi, tropomi_name
+from tests.ingest.granules import lite, omi, swath, tropomi, tropomi_name
 
 CUBE = "inputs/no2_tropomi.zarr"
 
@@ -207,6 +207,26 @@ def test_copies_of_a_file_count_once(tmp_path, folder):
     assert same(tmp_path / "s", tmp_path / "once")
 
 
+def test_a_file_made_again_replaces_the_first_one(tmp_path, folder):
+    name = tropomi_name("20220203", 3)
+    again = tropomi(folder / name.replace("T120000.nc", "T180000.nc"), 2e-5, day="2022-02-03", orbit=3)
+    store = tmp_path / "s"
+    ingest(store, folder)
+    assert float(opened(store)["no2_column"].sel(time="2022-02-03").max()) == pytest.approx(2e-5)
+    left = report(Store(str(store)))["products"]["tropomi_no2"]["left_out"]
+    assert [(item["file"].rsplit("/", 1)[-1], item["reason"]) for item in left] == [(name, f"superseded by {again}")]
+
+
+def test_a_lite_file_made_again_counts_once(tmp_path):
+    place = tmp_path / "lite"
+    place.mkdir()
+    for stamp, value in (("230524101112s", 410.0), ("240101000000s", 414.0)):
+        lite(place / f"oco2_LtCO2_220115_B11210Ar_{stamp}.nc4", np.full(4, 30.1), np.full(4, 110.1), value)
+    ingest(tmp_path / "s", place, product="oco2")
+    cell = opened(tmp_path / "s", "inputs/xco2_oco2.zarr").sel(time="2022-01-15", lat=30.125, lon=110.125)
+    assert (float(cell["xco2"]), float(cell["n_soundings"])) == (414.0, 4.0)
+
+
 def test_every_file_and_pixel_is_accounted_for(tmp_path, folder):
     (folder / "broken.nc").write_bytes(b"\x89HDF\r\n\x1a\n and then nothing")
     (folder / "empty.nc").write_bytes(b"")
@@ -263,6 +283,24 @@ def test_xco2_keeps_one_scale_and_merges_files_of_a_day(tmp_path):
     assert float(cell["n_soundings"]) == 6
     expected = np.sqrt(0.5**2 * ((1 - 0.55) / 6 + 0.55) + 0.3**2)
     assert float(cell["xco2_uncertainty"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_omi_grids_keep_place_unit_and_day(tmp_path):
+    lat, lon = -89.875 + 0.25 * np.arange(720), -179.875 + 0.25 * np.arange(1440)
+    value = (1e15 * (10 + lat[:, None] / 10 + lon[None, :] / 1000)).astype("f4")
+    value[lat > 50] = -1.2676506e30
+    path = omi(tmp_path / "OMI-Aura_L3-OMNO2d_2022m0115_v003-2022m0116.he5", value)
+    summary = ingest(tmp_path / "s", path, product="omi_no2")
+    assert summary.statuses == {"used": 1}
+    ds = opened(tmp_path / "s", "inputs/no2_omi.zarr")
+    check(ds, input_schema("no2_omi"), "cube")
+    day = ds.sel(time="2022-01-15").load()
+    own = day["no2_column"].where(day["lat"] < 50, drop=True)
+    expected = 1e15 * (10 + own["lat"] / 10 + own["lon"] / 1000) / 6.02214076e19
+    np.testing.assert_allclose(own, expected.transpose("lat", "lon"), rtol=1e-6)
+    np.testing.assert_allclose(day["valid_fraction"].where(day["lat"] < 50, drop=True), 1.0, rtol=1e-9)
+    assert day["no2_column"].where(day["lat"] > 50, drop=True).isnull().all()
+    assert np.nanmax(day["obs_time"]) == 6.0
 
 
 def test_versions_sort_as_people_read_them():

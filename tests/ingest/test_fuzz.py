@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -180,6 +181,34 @@ def test_damaged_files(index, corpus, tmp_path):
 @pytest.mark.parametrize("index", range(len(CASES)), ids=lambda k: f"{CASES[k].product}-{k}")
 def test_many_damaged_files(index, seed, corpus, tmp_path):
     fuzz(index, corpus, tmp_path, 40, seed)
+
+
+UNITS = [
+    (0, "PRODUCT/nitrogendioxide_tropospheric_column", "units", ("molec cm-2", "mol cm-2", "1", "")),
+    (0, "PRODUCT/nitrogendioxide_tropospheric_column_precision", "units", ("molec cm-2", "")),
+    (0, "PRODUCT/delta_time", "units", ("seconds", "s since 2022-01-15", "")),
+    (1, "xco2", "units", ("mol/mol", "ppb", "1", "")),
+    (1, "xco2_uncertainty", "units", ("ppb", "%", "")),
+    (2, "HDFEOS/GRIDS/ColumnAmountNO2/Data Fields/ColumnAmountNO2TropCloudScreened", "Units", ("mol m-2", "DU", "")),
+    (3, "t2m", "units", ("degC", "degF", "")),
+    (7, "fluxes", "units", ("kg m-2 h-1", "g m-2 s-1", "kg C m-2 s-1", "t km-2 yr-1", "")),
+]
+
+
+@pytest.mark.parametrize(("index", "name", "key", "unit"), [(k, n, a, u) for k, n, a, units in UNITS for u in units])
+def test_another_unit_is_rejected_with_its_name(index, name, key, unit, tmp_path):
+    case = CASES[index]
+    path = tmp_path / case.names(1)
+    case.write(path)
+    with h5py.File(path, "a") as file:
+        assert key in file[name].attrs
+        file[name].attrs[key] = np.bytes_(unit) if unit else b" "
+    summary = run(Request(case.product, (str(path),), Store(str(tmp_path / "s"))))
+    assert summary.statuses == {REJECTED: 1}
+    said = summary.problems[0]
+    assert name.rsplit("/", 1)[-1] in said or "units" in said
+    assert "expected" in said
+    assert not (tmp_path / f"s/inputs/{case.cube}.zarr").exists()
 
 
 TABLES = {

@@ -142,3 +142,7 @@ def test_two_sources_of_one_kind_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"gem_coal\.parquet holds coal already"):
         run(Request("wri", (str(tmp_path / "wri.csv"),), store))
     assert run(Request("wri", (str(tmp_path / "wri.csv"),), Store(str(tmp_path / "t")))).statuses == {"used": 1}
+    header = "source_name,iso3_country,lat,lon,gas,emissions_quantity,start_time,subsector\n"
+    (tmp_path / "trace.csv").write_text(header + "A,CHN,30,110,co2,100,2021-01-01,electricity-generation\n")
+    with pytest.raises(InputError, match=r"gem_coal\.parquet holds coal already"):
+        run(Request("climate_trace", (str(tmp_path / "trace.csv"),), store))
