@@ -106,7 +106,8 @@ def by_day(observations: Observations) -> tuple[dict[str, NDArray[np.float64]], 
     """Sums of a file by UTC day, and its counts with ``used`` and ``outside_region``.
 
     Sun-synchronous overpasses of the region (about 13:30 local) lie between 3 and 9 UTC, so that the UTC date is the
-    local date. OCO-3 passes at any daylight hour: early mornings of the east count to the UTC day before; `obs_time` tells.
+    local date. OCO-3 passes at any daylight hour: early mornings of the east count to the UTC day before, as `obs_time`
+    tells.
     """
     o = observations
     kernel = np.full(o.value.shape, np.nan) if o.kernel is None else o.kernel
