@@ -158,7 +158,7 @@ def _finish(summary: Summary, as_json: bool) -> int:
     _print({**vars(summary), "lines": lines}, as_json)
     if summary.statuses.get("failed"):
         return 5
-    nothing = not summary.statuses.get("used") and not summary.known
+    nothing = not summary.statuses.get("used") and not summary.known and not summary.written
     return 3 if nothing else 0
 
 

@@ -169,16 +169,23 @@ def from_id(ids: NDArray[np.int64]) -> tuple[NDArray[np.datetime64], NDArray[np.
 
 def _context_checks(file: h5py.File, rules: Rules, n: int) -> dict[str, NDArray[np.bool_]]:
     checks = {}
-    if has(file, "Sounding/operation_mode"):
-        mode = check_length("operation_mode", dataset(file, "Sounding/operation_mode")[()], n)
-        kept = [code for code, name in _MODES.items() if name in str(rules["modes"]).split()]
-        checks["mode"] = ~np.isin(mode, kept)
+    kept = [code for code, name in _MODES.items() if name in str(rules["modes"]).split()]
+    mode, land = _of_sounding(file, "operation_mode"), _of_sounding(file, "land_fraction")
+    if mode is not None:
+        checks["mode"] = ~np.isin(check_length("operation_mode", mode[()], n), kept)
+    elif len(kept) < len(_MODES):
+        raise Rejected("the rule modes needs Sounding/operation_mode, which the file lacks")
     if float(rules["min_land_percent"]) > 0:
-        if not has(file, "Sounding/land_fraction"):
+        if land is None:
             raise Rejected("min_land_percent needs Sounding/land_fraction, which the file lacks")
-        land = check_length("land_fraction", read(dataset(file, "Sounding/land_fraction")), n)
-        checks["sea"] = ~(land >= float(rules["min_land_percent"]))
+        checks["sea"] = ~(check_length("land_fraction", read(land), n) >= float(rules["min_land_percent"]))
     return checks
+
+
+def _of_sounding(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """A variable of the group `Sounding`; subsets made by OPeNDAP have the group's name before an underscore."""
+    path = next((p for p in (f"Sounding/{name}", f"Sounding_{name}") if has(file, p)), None)
+    return None if path is None else dataset(file, path)
 
 
 def pbl_kernel(file: h5py.File, n: int, depth: float) -> NDArray[np.float64]:

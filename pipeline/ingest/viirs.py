@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -48,7 +49,8 @@ class ViirsLike:
                 "assumed": f"radiance = DN x {rules['radiance_per_dn']} nW cm-2 sr-1; its nodata value 0 is dark "
                 "land, a measurement; below about 2 nW cm-2 sr-1 it reads 0; a year's value holds for all its months",
             }
-            contents = Contents((f"{year}-01-01",), ("radiance",), lat, lon, attrs=attrs)
+            time = f"{year}-01-01"
+            contents = Contents((time,), ("radiance",), lat, lon, parts=(time,), attrs=attrs)
             yield RasterWindow(dataset, contents, rows, cols, scale=float(rules["radiance_per_dn"]))
 
 
@@ -76,6 +78,8 @@ class ViirsVnl:
         monthly = _MONTHLY in name.lower() or name.lower().startswith("svdnb")
         pattern = r"_(?P<year>20\d\d)(?P<month>\d\d)01-20\d{6}_" if monthly else r"_(?P<year>20\d\d)(\d{2}-20\d{4})?_"
         year, month = date_in(name, pattern, "VNL")
+        if not _MEAN.search(name):
+            raise Rejected(f"the name {name!r} is not of mean radiances (average, average_masked, avg_rade9)")
         with opened_raster(path) as dataset:
             if dataset.dtypes[0] not in ("float32", "float64"):
                 raise Rejected(f"the raster holds {dataset.dtypes[0]}, expected radiances as float32")
@@ -85,9 +89,12 @@ class ViirsVnl:
                 "step": "month" if monthly else "year",
                 "assumed": "radiance in nW cm-2 sr-1 as stored; small negative radiances are kept",
             }
-            contents = Contents((f"{year}-{month:02d}-01",), ("radiance",), lat, lon, attrs=attrs)
+            time = f"{year}-{month:02d}-01"
+            contents = Contents((time,), ("radiance",), lat, lon, parts=(time,), attrs=attrs)
             missing = () if dataset.nodata is None else (float(dataset.nodata),)
             yield RasterWindow(dataset, contents, rows, cols, missing=(*missing, -999.0), allowed=(-10.0, 5e5))
 
 
 _MONTHLY = "vcmcfg"
+_MEAN = re.compile(r"average|avg_rade", re.IGNORECASE)
+"""Extremes, medians and numbers of observations come beside the means, as rasters of the same shape."""

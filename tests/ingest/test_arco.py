@@ -56,6 +56,15 @@ def test_a_year_is_cut_from_the_store(tmp_path, far):
     np.testing.assert_array_equal(cube["u950"].sel(time=filled), box["u_component_of_wind"].sel(level=950))
 
 
+def test_a_cut_is_a_success_on_the_command_line_though_the_store_holds_more(tmp_path, far, capsys):
+    from pipeline.ingest.__main__ import main
+
+    arguments = ["arco_era5", "--from", str(far[0]), "--store", str(tmp_path / "s"), "--year"]
+    assert main([*arguments, "2022"]) == 0
+    assert "48 times used; it holds more" in capsys.readouterr().out
+    assert main([*arguments, "1999"]) == 3
+
+
 def test_another_year_comes_later_and_repeats_change_nothing(tmp_path, far):
     path, _ = far
     ingest(tmp_path / "s", path, 2022)

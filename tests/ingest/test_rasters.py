@@ -88,6 +88,25 @@ def test_other_rasters_are_rejected_with_the_reason(tmp_path, name, data, more, 
     assert reason in summary.problems[0]
 
 
+def test_one_mean_a_year_and_no_other_statistic(tmp_path):
+    place = tmp_path / "vnl"
+    place.mkdir()
+    for kind, value in (
+        ("average", 3.0),
+        ("average_masked", 4.0),
+        ("maximum", 90.0),
+        ("median", 2.0),
+        ("cf_cvg", 12.0),
+    ):
+        name = f"VNL_v22_npp-j01_2022_global_vcmslcfg_c202303062300.{kind}.dat.tif"
+        tiff(place / name, np.full((40, 50), value, "f4"), 110, 35, 1 / 240)
+    summary = ingest(tmp_path / "s", "viirs_vnl", place)
+    assert summary.statuses == {"used": 1, "rejected": 4}
+    assert sum("not of mean radiances" in problem for problem in summary.problems) == 3
+    assert sum("is there already" in problem for problem in summary.problems) == 1
+    assert float(opened(tmp_path / "s", LIGHTS)["radiance"].max()) == 3.0
+
+
 def test_only_geotiff_is_opened(tmp_path):
     (tmp_path / "lights_2021.tif").write_text("<VRTDataset><SRSDataset/></VRTDataset>")
     assert ingest(tmp_path / "s", "viirs_like", tmp_path / "lights_2021.tif").statuses == {"failed": 1}

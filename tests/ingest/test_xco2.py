@@ -70,6 +70,21 @@ def test_modes_land_and_platform(tmp_path):
         read(lite(tmp_path / "b.nc4", LAT, LON, XCO2, platform="OCO-3"))
 
 
+def test_groups_that_opendap_flattened_are_found_and_rules_that_cannot_be_held_are_refused(tmp_path):
+    path = lite(tmp_path / "a.nc4", LAT, LON, XCO2, mode=[0, 1, 2, 4])
+    with h5py.File(path, "a") as file:
+        file["Sounding_operation_mode"] = file["Sounding/operation_mode"][:]
+        del file["Sounding"]
+    assert read(path, modes="nadir glint").value.tolist() == [410.0, 412.0]
+    with pytest.raises(Rejected, match="Sounding/land_fraction, which the file lacks"):
+        read(path, min_land_percent=50.0)
+    with h5py.File(path, "a") as file:
+        del file["Sounding_operation_mode"]
+    with pytest.raises(Rejected, match="Sounding/operation_mode, which the file lacks"):
+        read(path, modes="nadir")
+    assert read(path).value.size == 4
+
+
 def test_what_is_missing_or_in_another_unit_is_named(tmp_path):
     path = lite(tmp_path / "a.nc4", LAT, LON, XCO2)
     with h5py.File(path, "a") as file:
