@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 
 from pipeline.core.provinces import BY_NAME
@@ -22,6 +23,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"farming|forestry|agricultur|fishery", "residential"),
 )
 """Words of a sector's name and ours, first hit; sums are left out, everything else is industry."""
+_WHOLE = re.compile(r"total\s*(consumption|emissions?)?")
+"""The row that holds the sum of all sectors, where a sheet has one: the sectors are held to it."""
 
 
 def read_ceads(path: str, name: str) -> Document:
@@ -31,6 +34,8 @@ def read_ceads(path: str, name: str) -> Document:
     without the year; its header is the row that has a cell ``Total``.
     """
     year = _year(name)
+    if re.search(r"energy", name, re.IGNORECASE) and not re.search(r"emission|co2", name, re.IGNORECASE):
+        raise Rejected("an energy inventory by its name, whose totals are no CO2")
     rows: list[dict[str, object]] = []
     for sheet, cells in read_sheets(path).items():
         province = short_name(re.sub(r"\d{4}", "", sheet).strip())
@@ -57,13 +62,18 @@ def _province(cells: pd.DataFrame, sheet: str, region: str, year: int) -> list[d
     if header is None:
         raise Rejected(f"sheet {sheet!r} has no header with a column Total")
     column = list(text.iloc[header]).index("total", 1)
-    rows = []
+    rows, whole = [], np.nan
     for sector, value in zip(text.iloc[header + 1 :, 0], cells.iloc[header + 1 :, column], strict=True):
         tonnes = pd.to_numeric(value, errors="coerce")
         ours = next((s for words, s in _RULES if re.search(words, sector)), "industry")
+        if _WHOLE.fullmatch(sector):
+            whole = float(tonnes) * _MT
         if sector in ("", "nan") or not ours:
             continue
         if not tonnes >= 0:
             raise Rejected(f"sheet {sheet!r}: {sector!r} has the total {value!r}")
         rows.append({"year": year, "region": region, "sector": ours, "co2_tonnes": float(tonnes) * _MT})
+    known = sum(float(str(row["co2_tonnes"])) for row in rows)
+    if abs(known - whole) > 0.02 * whole:
+        raise Rejected(f"sheet {sheet!r}: the sectors sum to {known / _MT:.1f} Mt, its own total is {whole / _MT:.1f}")
     return rows

@@ -104,6 +104,10 @@ def lazy(ds: xr.Dataset, source: str) -> LazyGrid:
     arrays = {ours: found for ours in QUANTITIES if (found := _find(ds, ours, time_dim)) is not None}
     if not arrays:
         raise Rejected(f"none of {', '.join(QUANTITIES)} among {', '.join(map(str, ds.data_vars)) or 'nothing'}")
+    for ours, found in arrays.items():
+        # One monthly mean stands at a full hour like any field; only this attribute of the new CDS tells.
+        if (kind := str(found[0].attrs.get("GRIB_stepType", "instant"))) != "instant":
+            raise Rejected(f"{ours} is of the kind {kind!r}, a mean or sum over time, expected instantaneous values")
     times = ds[time_dim].values
     if not np.issubdtype(times.dtype, np.datetime64) or times.size == 0 or np.isnat(times).any():
         raise Rejected(f"times of type {times.dtype}, {times.size} of them")

@@ -37,6 +37,8 @@ _LAYERS: dict[tuple[str, str, int], str] = {
     ("v", "isobaricInhPa", 950): "v950",
 }
 """ecCodes short name, type of level and level: several heights stand in one file, and only these are meant."""
+_MEANS = ("moda", "mnth", "edmo", "edmm")
+"""Streams of ECMWF that hold monthly means, one field a month."""
 _GRIDS = ("regular_ll", "regular_gg")
 
 
@@ -112,6 +114,8 @@ def open_grib(path: str, source: str) -> Iterator[GribGrid]:
             layer = _LAYERS.get((str(name), str(level_type), int(level)))
             if layer is None or eccodes.codes_get(message, "stepType") != "instant":
                 continue
+            if eccodes.codes_is_defined(message, "stream") and eccodes.codes_get(message, "stream") in _MEANS:
+                raise Rejected("means over months, expected fields every 1, 3 or 6 hours")
             _check_unit(layer, str(eccodes.codes_get(message, "units")))
             _same_grid(grid, _grid(eccodes, message))
             key, preliminary = (layer, _valid_time(eccodes, message)), _preliminary(eccodes, message)

@@ -54,9 +54,9 @@ def test_two_files_that_say_the_same_are_refused(tmp_path, store):
         ingest(store, "statistics", tmp_path / "a.csv", tmp_path / "b.csv")
 
 
-def ceads(path, sheets_=("Hebei2019", "Shanxi")):
+def ceads(path, sheets_=("Hebei2019", "Shanxi"), total=72.0):
     rows = [
-        ["Unit: Mt CO2", "", "", ""], ["Sectors", "Raw coal", "Process", "Total"], ["Total Consumption", 1, 1, 99.0],
+        ["Unit: Mt CO2", "", "", ""], ["Sectors", "Raw coal", "Process", "Total"], ["Total Consumption", 1, 1, total],
         ["Farming, Forestry, Animal Husbandry, Fishery and Water Conservancy", 0, 0, 1.0],
         ["Coal Mining and Dressing", 0, 0, 2.0], ["Nonmetal Mineral Products", 0, 0, 3.0],
         ["Production and Supply of Electric Power, Steam and Hot Water", 0, 0, 40.0],
@@ -77,6 +77,17 @@ def test_ceads_sheets_are_provinces_and_rows_sectors(tmp_path, store):
     assert hebei.to_dict() == {"industry": 5.0, "power": 40.0, "residential": 22.0, "transport": 5.0}
     assert set(found["region"]) == {"130000", "140000"}
     assert set(found["year"]) == {2019}
+
+
+def test_ceads_sectors_must_sum_to_the_sheets_own_total(tmp_path, store):
+    summary = ingest(store, "statistics", ceads(tmp_path / "CEADs 2019.xlsx", total=99.0))
+    assert "sum to 72.0 Mt, its own total is 99.0" in summary.problems[0]
+
+
+def test_an_energy_inventory_in_the_same_layout_is_no_co2(tmp_path, store):
+    summary = ingest(store, "statistics", ceads(tmp_path / "Energy Inventories of 30 provinces 2019.xlsx"))
+    assert "no CO2" in summary.problems[0]
+    assert ingest(store, "statistics", ceads(tmp_path / "Emission inventories 2019.xlsx")).statuses == {"used": 1}
 
 
 def test_ceads_says_what_it_does_not_understand(tmp_path, store):

@@ -88,6 +88,18 @@ def test_final_messages_win_over_preliminary_ones(tmp_path, order):
         assert grid.contents.rank == 0
 
 
+def test_a_mean_of_a_month_is_no_hour(tmp_path):
+    path = write(tmp_path / "a.grib", [("10u", "heightAboveGround", 10, 0, field(), "0001")])
+    with open(path, "rb") as file:
+        message = eccodes.codes_grib_new_from_file(file)
+    eccodes.codes_set(message, "stream", "moda")
+    with open(path, "wb") as file:
+        eccodes.codes_write(message, file)
+    eccodes.codes_release(message)
+    with pytest.raises(Rejected, match="means over months"), READER.open(path, {}):
+        pass
+
+
 def test_a_variable_that_lacks_a_time_is_named(tmp_path):
     messages = [("10u", "heightAboveGround", 10, h, field()) for h in (0, 1)]
     messages += [("10v", "heightAboveGround", 10, 0, field())]

@@ -2,6 +2,7 @@ import gc
 import hashlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -125,6 +126,16 @@ def test_monthly_means_are_no_hours(tmp_path):
     months = np.array(["2022-01-01", "2022-02-01", "2022-03-01"], "datetime64[ns]")
     summary = ingest(tmp_path / "s", small(tmp_path / "a.nc", months, {"u10": ("m s-1", 1.0)}))
     assert "means over months" in summary.problems[0]
+
+
+def test_one_mean_of_a_month_is_no_hour(tmp_path):
+    path = small(tmp_path / "a.nc", hours("2022-01-01", 1), {"u10": ("m s-1", 1.0)})
+    for kind, status in (("avgua", "rejected"), ("instant", "used")):
+        with h5py.File(path, "a") as file:
+            file["u10"].attrs["GRIB_stepType"] = np.bytes_(kind)
+        summary = ingest(tmp_path / kind, path)
+        assert summary.statuses == {status: 1}
+        assert status == "used" or "of the kind 'avgua'" in summary.problems[0]
 
 
 def test_a_unit_that_is_not_what_it_says_fails(tmp_path):

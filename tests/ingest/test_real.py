@@ -1,6 +1,9 @@
 """Every real file of the development data is read, or refused with its true reason."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +262,22 @@ def test_a_whole_folder_is_no_trouble(tmp_path):
     summary = ingest(tmp_path / "s", "tropomi_no2", DATA)
     assert "used" not in summary.statuses
     assert sum(summary.statuses.values()) == len([p for p in DATA.rglob("*") if p.suffix in (".nc", ".nc4", ".h5")])
+
+
+def test_readme_brings_these_files_in_as_it_is_written(tmp_path):
+    """The first block of "Bring your own data", line by line, in a shell of its own."""
+    root = Path(__file__).parents[2]
+    section = (root / "README.md").read_text().split("## Bring your own data", 1)[1].split("\n## ", 1)[0]
+    lines = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0].strip().splitlines()
+    assert lines.pop(0).startswith("D=")
+    assert len(lines) >= 7
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "D": str(DATA), "PATH": path, "PYTHONPATH": str(root)}
+    codes = []
+    for line in lines:
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        codes.append(done.returncode)
+        assert done.returncode in (0, 3), f"{line}\n{done.stderr}"
+    assert codes == [0] * (len(lines) - 1) + [3], "the doctor is the last, and misses satellites and winds"
+    assert re.search(r"missing +2022: no winds", done.stdout)
+    assert re.search(r"ok +2022: people", done.stdout)
