@@ -201,7 +201,8 @@ def summary(
 
 def national_totals(store: Store, version: str) -> list[dict[str, Any]]:
     """Total of each year of a version with its 90 % range, tonnes: of `CN`, or of the domain's part of it."""
-    members = open_product(store, "region_samples", version)["co2_emission"]
+    # Small, and read here: a worker that opens it for us alone would leave its connections open.
+    members = open_product(store, "region_samples", version)["co2_emission"].load(scheduler="synchronous")
     regions, sectors = labels(members["region"]), labels(members["sector"])
     nation = members.isel(region=regions.index("CN"), sector=sectors.index("total"))
     result = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ipaddress
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +16,9 @@ from pipeline.core.options import StorageOptions
 PROTOCOLS = ("file", "local", "memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "http", "https")
 """Protocols a store or an input may have; chains (``zip::``, ``reference::``) are refused."""
 _CREDENTIALS = "credentials belong in the environment or a profile"
+CLOSING = 2.0
+"""Seconds that connections have to close at the end of the program."""
+_OPENED: weakref.WeakSet[Any] = weakref.WeakSet()
 _MEANINGS = {
     "InvalidAccessKeyId": "the server does not know this access key",
     "SignatureDoesNotMatch": "the secret does not belong to the access key",
@@ -125,6 +130,27 @@ def explained(url: str) -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in ("botocore", "aiobotocore", "aiohttp"):
             raise
         raise _explanation(url, error) from error
+
+
+def close_at_exit(fs: Any, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    """Close the connections of an S3 file system when the program ends, once; nothing happens for others.
+
+    s3fs gives its own a tenth of a second and forgets those of other event loops; a busy machine then complains of
+    connections left open.
+
+    Parameters
+    ----------
+    run : runs a coroutine on the event loop of the file system.
+    """
+    if not hasattr(fs, "close_session") or fs in _OPENED:
+        return
+    _OPENED.add(fs)
+
+    def close() -> None:
+        with contextlib.suppress(Exception):
+            run(fs.s3.__aexit__(None, None, None))
+
+    atexit.register(close)
 
 
 def error_code(error: BaseException) -> str:

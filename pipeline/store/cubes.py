@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from pipeline.core.errors import InputError, StoreError
-from pipeline.store.addresses import explained
+from pipeline.store.addresses import CLOSING, close_at_exit, explained
 from pipeline.store.location import Store
 
 CODECS = frozenset(
@@ -59,14 +59,18 @@ def zarr_store(store: Store, path: str, read_only: bool = False) -> Any:
     full = store.path(path)
     if store.is_local:
         return zarr.storage.LocalStore(full, read_only=read_only)
-    fs = store.fs
+    return zarr.storage.FsspecStore(fs=_asynchronous(store.fs), path=full, read_only=read_only)
+
+
+def _asynchronous(fs: Any) -> Any:
+    """The file system as zarr's own event loop needs it."""
     if not fs.async_impl:
         from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 
-        fs = AsyncFileSystemWrapper(fs, asynchronous=True)
-    else:
-        fs = type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True})
-    return zarr.storage.FsspecStore(fs=fs, path=full, read_only=read_only)
+        return AsyncFileSystemWrapper(fs, asynchronous=True)
+    twin = type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": True})
+    close_at_exit(twin, lambda closing: zarr.core.sync.sync(closing, timeout=CLOSING))
+    return twin
 
 
 def open_cube(store: Store, path: str, chunks: dict[str, int] | Literal["auto"] | None = "auto") -> xr.Dataset:

@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.core.errors import StoreError
 from pipeline.core.options import StorageOptions
-from pipeline.store.addresses import check_name, check_store_url, explained, fsspec_options
+from pipeline.store.addresses import CLOSING, check_name, check_store_url, close_at_exit, explained, fsspec_options
 
 MARKER = "carboncube.json"
 
@@ -49,7 +49,9 @@ class Store:
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
         """The file system (cached by fsspec per process)."""
-        return fsspec.core.url_to_fs(self.url, **self._options)[0]
+        fs = fsspec.core.url_to_fs(self.url, **self._options)[0]
+        close_at_exit(fs, lambda closing: fsspec.asyn.sync(fs.loop, lambda: closing, timeout=CLOSING))
+        return fs
 
     @property
     def root(self) -> str:

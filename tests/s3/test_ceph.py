@@ -77,6 +77,6 @@ def test_publishing_survives_every_kind_of_fault(ceph):
 def test_nothing_but_faults_is_a_clear_error(ceph, kind):
     with proxy.running(ceph.endpoint, rate=1.0, kinds=(kind,), silence=0.3) as broken:
         store = new_store(ceph, broken.endpoint, read_timeout=0.2, connect_timeout=0.4, retries=0)
-        with pytest.raises(StoreError, match="cannot use s3://|slow down"):
+        with pytest.raises(StoreError, match=r"cannot use s3://|slow down"):
             publish_one(store, 1)
     assert Store.at(store.url, StorageOptions(endpoint=ceph.endpoint)).read_json(LATEST) is None
