@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes, parse_bytes
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, LocalCluster
 from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
@@ -24,17 +25,8 @@ from pipeline.regrid.plugin import EnginePlugin
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 """One BLAS thread a task: the last bits of a product depend on the number of threads, and workers fill the cores."""
 _TIMEOUT = "20s"
-_NO_LIMIT = 1e15
-
-
-class MemoryPlugin(WorkerPlugin):
-    """Lets every present and future worker declare its memory as a resource, so that no more units run than fit."""
-
-    name = "carboncube-memory"
-
-    async def setup(self, worker: Any) -> None:
-        """Called by Dask on each worker."""
-        await worker.set_resources(**{MEMORY_RESOURCE: worker.memory_manager.memory_limit or _NO_LIMIT})
+_LOOK_AFTER = 5.0
+"""Seconds between looks at whether local workers are all there."""
 
 
 @contextlib.contextmanager
@@ -71,8 +63,7 @@ def connect(
         check_address(scheduler, options.allow_plain)
         started = _elsewhere(scheduler, options)
     with started as client:
-        for plugin in (EnginePlugin(), MemoryPlugin()):
-            client.register_plugin(plugin)
+        client.register_plugin(EnginePlugin())
         _check_memory(client, unit_memory)
         yield client
 
@@ -118,15 +109,35 @@ def _local(workers: int | None, memory_limit: str, unit_memory: int, options: Cl
             threads_per_worker=1,
             processes=True,
             memory_limit=each,
+            resources={MEMORY_RESOURCE: each} if each else None,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             env=_ONE_THREAD,
         ) as cluster,
         Client(cluster) as client,
+        _kept_alive(cluster),
     ):
         if least is not None:
             cluster.adapt(minimum=max(least, 1), maximum=most)
         yield client
+
+
+@contextlib.contextmanager
+def _kept_alive(cluster: LocalCluster) -> Iterator[None]:
+    """Start workers again that Dask gave up: killed while they were starting, or too slow to come back."""
+    stop = threading.Event()
+
+    def keep() -> None:
+        while not stop.wait(_LOOK_AFTER):
+            cluster.scale(len(cluster.worker_spec))
+
+    keeper = threading.Thread(target=keep, name="keep workers", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        keeper.join()
 
 
 @contextlib.contextmanager
@@ -223,11 +234,14 @@ def _kubernetes(workers: int | None, options: ClusterOptions) -> Iterator[Client
 
 
 def _check_memory(client: Client, unit_memory: int) -> None:
+    """Refuse workers that would run more units at once than fit into them."""
     for address, worker in client.scheduler_info()["workers"].items():
-        limit = worker["memory_limit"]
-        if limit and limit < unit_memory:
+        limit, threads = worker["memory_limit"], worker["nthreads"]
+        # Units draw on declared memory, so that threads without any stay idle; else every thread may hold a unit.
+        at_once = 1 if MEMORY_RESOURCE in worker["resources"] else threads
+        if limit and limit < at_once * unit_memory:
             raise UsageError(
-                f"worker {address} has {format_bytes(limit)} of memory",
-                f"{format_bytes(unit_memory)} for one unit of work",
-                "start fewer or larger workers, or set memory_limit: 0 to try all the same",
+                f"worker {address} has {format_bytes(limit)} of memory and {threads} threads",
+                f"{format_bytes(unit_memory)} for each unit of work",
+                "start fewer or larger workers, with --nthreads 1 or --resources memory=BYTES, or without memory limit",
             )

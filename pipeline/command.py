@@ -217,12 +217,11 @@ def national_totals(store: Store, version: str) -> list[dict[str, Any]]:
     return result
 
 
-def previewed(settings: Settings, store: Store) -> Summary:
-    """What a run would do, without doing it."""
+def unit_counts(settings: Settings) -> dict[str, int]:
+    """Units of work of each stage, in the order of the build."""
     n_month = len(settings.year) * len(settings.months)
-    n_tile = len(list(tiles(settings.grid))) * len(settings.year) if settings.fine else 0
-    cells = settings.grid.n_lat * settings.grid.n_lon
-    stages = {
+    n_tile = len(list(tiles(settings.grid))) * len(settings.year)
+    return {
         "prepare": len(settings.year),
         "observe": n_month,
         **({"first look": n_month, "features": len(settings.year), "learn": 1} if settings.learn else {}),
@@ -230,6 +229,13 @@ def previewed(settings: Settings, store: Store) -> Summary:
         "product 0.25": n_month,
         **({"product 1 km": n_tile} if settings.fine else {}),
     }
+
+
+def previewed(settings: Settings, store: Store) -> Summary:
+    """What a run would do, without doing it."""
+    n_month = len(settings.year) * len(settings.months)
+    cells = settings.grid.n_lat * settings.grid.n_lon
+    stages = unit_counts(settings)
     share = cells / (G025.n_lat * G025.n_lon)
     memory = unit_memory(settings) / 2**30
     fine = FINE_BYTES * share * n_month if settings.fine else 0.0

@@ -16,7 +16,6 @@ from typing import Any
 
 import dask
 from distributed import CancelledError, Client, as_completed, performance_report
-from distributed.comm import CommClosedError
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -31,7 +30,6 @@ from pipeline.telemetry import count_unit
 RETRIES = 2
 """Times a unit that raised is tried again. One whose worker died is tried on other workers as often as Dask's
 ``distributed.scheduler.allowed-failures`` says (3)."""
-_LOST = (CancelledError, CommClosedError)
 log = logging.getLogger(__name__)
 
 
@@ -145,7 +143,9 @@ class Runner:
     def _watching(self, stage: str) -> Iterator[None]:
         try:
             yield
-        except _LOST as error:
+        except (CancelledError, OSError, TimeoutError) as error:
+            if not isinstance(error, CancelledError) and self.client.status == "running":
+                raise
             where = getattr(self.client.scheduler, "address", "")
             raise PartialError(
                 f"the scheduler {where} was lost during {stage} ({type(error).__name__})",

@@ -9,7 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from pipeline import cluster
-from pipeline.cluster import MemoryPlugin, check_address, connect, fitting_workers
+from pipeline.cluster import check_address, connect, fitting_workers
 from pipeline.core.errors import PartialError, StoreError, UsageError
 from pipeline.core.options import ClusterOptions
 from pipeline.store.ledger import Ledger
@@ -69,10 +69,21 @@ def test_as_many_workers_as_cores_and_memory_allow(monkeypatch):
 
 def test_workers_too_small_for_a_unit_are_refused():
     with (
-        pytest.raises(UsageError, match="for one unit of work"),
+        pytest.raises(UsageError, match="for each unit of work"),
         connect("local", 1, "512MiB", unit_memory=GIB),
     ):
         pass
+
+
+def test_threads_that_would_not_fit_together_are_refused():
+    with LocalCluster(
+        n_workers=1, threads_per_worker=4, processes=False, protocol="tcp", host="127.0.0.1", memory_limit=2 * GIB
+    ) as local:
+        with connect(local.scheduler_address, unit_memory=GIB // 2) as client:
+            assert client.status == "running"
+        with pytest.raises(UsageError, match=r"2\.00 GiB of memory and 4 threads"):  # noqa: SIM117
+            with connect(local.scheduler_address, unit_memory=GIB):
+                pass
 
 
 def test_local_workers_share_the_memory_stay_on_loopback_and_come_and_go():
@@ -114,11 +125,15 @@ def test_no_more_units_run_on_a_worker_than_fit(tmp_path, unit_memory, at_once):
     _most = 0
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None, memory_limit=GIB
+            n_workers=1,
+            threads_per_worker=4,
+            processes=False,
+            dashboard_address=None,
+            memory_limit=GIB,
+            resources={"memory": GIB},
         ) as local,
         Client(local) as client,
     ):
-        client.register_plugin(MemoryPlugin())
         run = Runner(client, Store(str(tmp_path)), show_progress=False, unit_memory=unit_memory)
         run.run("test", _counted, [Unit(str(k), (k,), ()) for k in range(8)])
     assert _most == at_once

@@ -41,10 +41,17 @@ def on_cluster(client: Client) -> MapUnits:
 
     def apply(function: Callable[[Any], Any], units: Sequence[Any]) -> list[Any]:
         results: dict[int, Any] = {}
-        for _ in range(TRIES):
+        for last in range(TRIES, 0, -1):
             missing = [k for k in range(len(units)) if k not in results]
-            # Scattered first: a table of tens of MB inside a task graph stops the scheduler.
-            data = client.scatter([units[k] for k in missing]) if missing else []
+            if not missing:
+                break
+            try:
+                # Scattered first: a table of tens of MB inside a task graph stops the scheduler.
+                data = client.scatter([units[k] for k in missing])
+            except (OSError, TimeoutError):
+                if last == 1 or client.status != "running":
+                    raise
+                continue
             futures = {client.submit(function, d, pure=False): k for k, d in zip(missing, data, strict=True)}
             results |= {futures[f]: f.result() for f in as_completed(list(futures)) if not f.cancelled()}
         if len(results) < len(units):
