@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import warnings
@@ -17,10 +18,19 @@ def _commands(*names: str) -> Callable[[], bool]:
     return lambda: all(shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") for name in names)
 
 
+def _packages(*names: str) -> Callable[[], bool]:
+    return lambda: all(importlib.util.find_spec(name) for name in names)
+
+
 CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: os.geteuid() == 0, "run as root"),
     "ceph": (_commands("radosgw", "ceph-mon", "ceph-osd"), "apt-get install radosgw ceph-mon ceph-osd ceph-common"),
     "netns": (lambda: os.geteuid() == 0 and _commands("ip", "unshare")(), "run as root; apt-get install iproute2"),
+    "schemas": (
+        _packages("dask_kubernetes", "jsonschema", "kubernetes_validate"),
+        "pip install -c constraints.txt -e '.[cluster-test]'",
+    ),
+    "certificates": (_packages("trustme"), "pip install -c constraints.txt -e '.[cluster-test]'"),
 }
 """What a test may need of the machine: whether it is there, and what to do where it is not."""
 _SKIPPED: set[str] = set()

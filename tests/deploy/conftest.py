@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ..conftest import need
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
@@ -17,3 +19,8 @@ def resources() -> list[tuple[str, dict]]:
 @pytest.fixture(scope="session")
 def manifests() -> list[tuple[str, dict]]:
     return resources()
+
+
+@pytest.fixture(autouse=True)
+def with_schemas():
+    need("schemas")

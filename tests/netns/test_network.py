@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-import trustme
 
 from pipeline.store import publish
 from pipeline.store.location import Store
@@ -26,6 +25,7 @@ CUT_OFF = 30
 @pytest.fixture
 def machines(tmp_path):
     need("netns")
+    need("certificates")
     with Network(("scheduler", "s3", *WORKERS, "driver")) as network:
         yield network
 
@@ -34,6 +34,8 @@ class Cluster:
     """S3 server, scheduler and workers, each on its machine, with certificates of one authority."""
 
     def __init__(self, network: Network, folder: Path) -> None:
+        import trustme
+
         self.network, self.folder = network, folder
         authority = trustme.CA()
         authority.cert_pem.write_to_path(folder / "ca.pem")
@@ -50,9 +52,9 @@ class Cluster:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             # A worker that is cut off is given up well before it comes back: its unit is done elsewhere meanwhile.
-            "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "8s",
+            "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
             "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "8s",
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "12s",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "15s",
         }
 
     def _start(self, name: str, *command: str) -> None:
