@@ -28,7 +28,7 @@ from pipeline.access import (
 )
 from pipeline.core.errors import InputError, UsageError
 from pipeline.settings import DEFAULT_STORE, FIRST_YEAR, LAST_YEAR, PREFIX, load_place
-from pipeline.store.addresses import check_store_url, check_url
+from pipeline.store.addresses import check_store_url, check_url, is_remote
 from pipeline.store.location import Store
 
 __all__ = [
@@ -275,10 +275,18 @@ def _safe_catalog(text: str, where: str) -> dict[str, Any]:
                 f"{where}: {name} has driver {driver!r} and the keys {', '.join(map(str, entry or ()))}",
                 f"one of {', '.join(sorted(DRIVERS))} and no keys but {', '.join(sorted(_KEYS))}",
             )
+        if is_remote(where) and (local := [a for a in _stores(entry) if a and not is_remote(a) and "{{" not in a]):
+            raise InputError(f"{where}: {name} opens {local[0]!r} of this machine", "an address elsewhere")
         for found in _strings(entry):
             if _BRACES.search(_PLAIN_TEMPLATE.sub("", found)):
                 raise InputError(f"{where}: {name} has the template {found!r}", "{{ parameter }} and nothing else")
     return content
+
+
+def _stores(entry: dict[str, Any]) -> list[str]:
+    """The addresses that an entry opens: its argument, and the default of its parameter."""
+    parameter = (entry.get("parameters") or {}).get("store") or {}
+    return [str(v) for v in ((entry.get("args") or {}).get("store", ""), parameter.get("default", ""))]
 
 
 def _strings(value: Any) -> Iterator[str]:

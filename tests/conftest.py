@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ def _packages(*names: str) -> Callable[[], bool]:
 
 CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (lambda: os.geteuid() == 0, "run as root"),
+    "mounts": (lambda: subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0, "run as root"),
     "ceph": (_commands("radosgw", "ceph-mon", "ceph-osd"), "apt-get install radosgw ceph-mon ceph-osd ceph-common"),
     "netns": (lambda: os.geteuid() == 0 and _commands("ip", "unshare")(), "run as root; apt-get install iproute2"),
     "schemas": (

@@ -222,6 +222,28 @@ def test_a_catalog_runs_nothing_but_our_drivers(tmp_path: Path, text: str, messa
         catalog.open_catalog(path=str(path))
 
 
+@pytest.mark.parametrize("address", ["/etc", "file:///etc", "../x", "local://x"])
+def test_a_catalog_from_elsewhere_opens_nothing_of_this_machine(address: str) -> None:
+    import fsspec
+
+    with fsspec.open("memory://elsewhere/catalog.yaml", "w") as file:
+        file.write(TEMPLATE % address)
+    with pytest.raises(InputError, match="of this machine"):
+        catalog.open_catalog(path="memory://elsewhere/catalog.yaml")
+    with fsspec.open("memory://elsewhere/catalog.yaml", "w") as file:
+        file.write(TEMPLATE % "s3://bucket/x")
+    assert list(catalog.open_catalog(path="memory://elsewhere/catalog.yaml")) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "%2e%2e/%2e%2e/etc"])
+def test_no_member_and_no_version_leaves_the_store(store: Store, name: str) -> None:
+    opened = catalog.open_catalog(store)
+    with pytest.raises((StoreError, InputError, UsageError)):
+        opened.no2(member=name).to_dask()
+    with pytest.raises(StoreError, match="inside the store"):
+        opened.emissions_001(product_version=name).to_dask()
+
+
 def test_the_shell_is_off(tmp_path: Path, store: Store) -> None:
     mark = tmp_path / "ran"
     path = tmp_path / "catalog.yaml"
