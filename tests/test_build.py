@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from pipeline import tasks
+from pipeline import flow, tasks
 from pipeline.access import open_product
 from pipeline.build import build, main
 from pipeline.core.errors import InputError
@@ -24,6 +24,8 @@ from pipeline.core.labels import labels
 from pipeline.core.schema import PRODUCTS
 from pipeline.store.cubes import open_cube, write_cube
 from pipeline.store.location import Store
+from pipeline.store.publish import visible
+from pipeline.store.verify import verify
 
 from .conftest import DOMAIN, settings_for
 
@@ -282,3 +284,59 @@ def test_a_province_keeps_its_total_when_the_domain_shows_a_part_of_it(built, tm
         tasks.prepare_year(store, settings_for(built.url), grid, 2022, f"work/test/{name}.zarr")
         priors.append(open_cube(store, f"work/test/{name}.zarr")["co2"].sel(lat=part.lat, lon=part.lon).values)
     assert priors[1] == pytest.approx(priors[0], rel=1e-9)
+
+
+QUICK = {"fine": False, "report": False, "learn": False}
+
+
+def copy_of(built, place) -> Store:
+    """The store of the small world with its finished units, without products."""
+    shutil.copytree(built.url, place, ignore=shutil.ignore_patterns("products", "runs"))
+    return Store(str(place))
+
+
+def test_a_driver_that_dies_publishing_leaves_nothing_visible_and_the_next_run_starts_a_version(
+    built, client, tmp_path, monkeypatch
+):
+    store, settings = copy_of(built, tmp_path / "store"), settings_for(str(tmp_path / "store"), **QUICK)
+
+    def dying(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.flow.manifest", dying)
+        with pytest.raises(SystemExit):
+            build(settings, store, client, progress=False)
+    assert visible(store) == []
+    (torn,) = store.names("products")
+    version = build(settings, store, client, progress=False).version
+    assert version != torn
+    assert visible(store) == [version]
+    assert verify(store, version)[1] == []
+
+
+@pytest.mark.parametrize("other_finishes", [True, False])
+def test_of_two_runs_that_share_a_version_one_publishes_it(built, client, tmp_path, monkeypatch, other_finishes):
+    """Another run took over our version and began to publish it first: we take its product, or make our own."""
+    store, settings = copy_of(built, tmp_path / "store"), settings_for(str(tmp_path / "store"), **QUICK)
+    claim, others = flow.claim_publication, []
+
+    def beaten(store, key, version):
+        if others:
+            return claim(store, key, version)
+        others.append(version)
+        assert claim(store, key, version)
+        if other_finishes:
+            record = store.names("work", "runs")
+            assert f"{key}.json" in record
+            store.write_json({"version": version, "published": True}, "work", "runs", f"{key}.json")
+        return claim(store, key, version)
+
+    monkeypatch.setattr("pipeline.flow.claim_publication", beaten)
+    result = build(settings, store, client, progress=False)
+    if other_finishes:
+        assert (result.version, result.nothing_to_do) == (others[0], True)
+    else:
+        assert result.version != others[0]
+        assert visible(store) == [result.version]
+        assert verify(store, result.version)[1] == []

@@ -91,10 +91,10 @@ def fsspec_options(url: str, storage: StorageOptions) -> dict[str, Any]:
         "connect_timeout": storage.connect_timeout,
         "read_timeout": storage.read_timeout,
         "max_pool_connections": storage.concurrency,
+        # Many servers refuse the trailing checksums that botocore adds by default; ours are in the manifest.
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
     }
-    if storage.endpoint:
-        # Servers other than Amazon's refuse the trailing checksums that botocore adds by default.
-        config |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     client: dict[str, Any] = {"verify": storage.ca_bundle or storage.verify_tls}
     if storage.region:
         client["region_name"] = storage.region
