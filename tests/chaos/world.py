@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.access import open_product
 from pipeline.store.location import Store
+from pipeline.store.verify import verify
 
 DOMAIN, MONTHS = "115,38,117,40", "6,7"
 STAGES = ("prepare", "observe", "first look", "features", "learn", "invert", "product 0.25", "product 1 km")
@@ -24,6 +25,7 @@ LIGHT = {
     "CARBONCUBE_INVERSION__MEMBERS": "8",
     "CARBONCUBE_INVERSION__ITERATIONS": "3",
     "CARBONCUBE_INVERSION__CORRECTIONS": "1",
+    "CARBONCUBE_TRANSPORT__MARGIN": "4",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "8s",
 }
 """Settings that make a build quick; what is tried here does not depend on them."""
@@ -142,6 +144,8 @@ def in_ledger(url: str) -> set[tuple[str, str]]:
 def check_same(store: Store, version: str, reference: dict[str, str], n_months: int = 2) -> None:
     """Fail unless a version has the chunks of the undisturbed run, every month once, every unit written down once."""
     assert chunk_objects(store, version) == reference
+    _, damaged = verify(store, version)
+    assert not damaged
     months = open_product(store, "emissions_025", version)["time"].dt.month.values.tolist()
     assert len(months) == n_months
     assert months == sorted(set(months))
