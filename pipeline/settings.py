@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.core.errors import UsageError
 from pipeline.core.grid import Grid, domain_grid
@@ -139,6 +139,15 @@ def _from_yaml(path: str | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"config {path} holds {type(content).__name__}", "a mapping of settings; see --print-config")
     return content
+
+
+def load_cluster(environ: Mapping[str, str] | None = None) -> ClusterOptions:
+    """How a cluster is reached, from the environment, for command lines that take no other settings; as `load`."""
+    found = _from_environment(os.environ if environ is None else environ).get("cluster", {})
+    try:
+        return TypeAdapter(ClusterOptions).validate_python(found)
+    except ValidationError as error:
+        raise UsageError(_first_problem(error), remedy=f"see {PREFIX}CLUSTER__*") from None
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pipeline import cluster
 from pipeline.cluster import check_address, connect, fitting_workers
 from pipeline.core.errors import PartialError, StoreError, UsageError
 from pipeline.core.options import ClusterOptions
+from pipeline.settings import load_cluster
 from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store
 from pipeline.units import RETRIES, Runner, Unit
@@ -34,6 +35,14 @@ def test_plain_tcp_to_another_machine_needs_a_setting(address):
     with pytest.raises(UsageError, match="ALLOW_PLAIN"):
         check_address(address, allow_plain=False)
     check_address(address, allow_plain=True)
+
+
+def test_options_come_from_the_environment():
+    environ = {"CARBONCUBE_CLUSTER__ALLOW_PLAIN": "true", "CARBONCUBE_CLUSTER__MIN_WORKERS": "2", "PATH": "/bin"}
+    assert load_cluster(environ) == ClusterOptions(allow_plain=True, min_workers=2)
+    assert load_cluster({}) == ClusterOptions()
+    with pytest.raises(UsageError, match="min_workers"):
+        load_cluster({"CARBONCUBE_CLUSTER__MIN_WORKERS": "few"})
 
 
 @pytest.mark.parametrize("address", ["ssh://far", "8786", "", "inproc://1/2/3"])

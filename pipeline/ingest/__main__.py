@@ -112,8 +112,9 @@ def _run(request: Request, args: argparse.Namespace) -> Summary:
         return run(request, _with_progress(map))
     from pipeline.cluster import connect
     from pipeline.ingest.lift import client_map
+    from pipeline.settings import load_cluster
 
-    with connect(args.scheduler, args.workers) as client:
+    with connect(args.scheduler, args.workers, options=load_cluster()) as client:
         return run(request, _with_progress(client_map(client)))
 
 
