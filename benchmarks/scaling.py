@@ -15,7 +15,7 @@ import heapq
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -130,18 +130,30 @@ def planned(costs: Costs, settings: Settings) -> list[Stage]:
     return stages
 
 
-def unit_seconds(store: Store, names: Sequence[str], clock: str = "seconds") -> tuple[dict[str, list[float]], float]:
+def unit_seconds(
+    store: Store, names: Sequence[str], clock: str = "seconds", earlier: Collection[tuple[str, str]] = ()
+) -> tuple[dict[str, list[float]], float]:
     """Seconds of each unit of some stages, from the ledger, and the largest memory a worker had, GiB.
 
-    `clock` is ``seconds``, or ``cpu_seconds`` where the measuring machine was busy with other things.
+    `clock` is ``seconds``, or ``cpu_seconds`` where the measuring machine was busy with other things; learning has its
+    work done by others, so its own processor time says nothing. `earlier` are entries (stage, key) to leave out where
+    a unit has others.
     """
     seconds: dict[str, list[float]] = {}
     peak = 0.0
     for name in names:
-        results = [entry["result"] for entry in Ledger(store, name).entries()]
-        seconds[name] = [r[clock] for r in results if clock in r]
-        peak = max([peak, *(r["worker_peak_gib"] for r in results if "worker_peak_gib" in r)])
+        entries = [entry for entry in Ledger(store, name).entries() if clock in entry["result"]]
+        fresh = {entry["unit"] for entry in entries if (name, entry["key"]) not in earlier}
+        used = [e["result"] for e in entries if e["unit"] not in fresh or (name, e["key"]) not in earlier]
+        seconds[name] = [result["seconds" if name == "learn" else clock] for result in used]
+        peak = max([peak, *(result["worker_peak_gib"] for result in used)])
     return seconds, peak
+
+
+def ledger_keys(store: Store) -> set[tuple[str, str]]:
+    """Stage and key of every entry there is."""
+    stages = store.names("work/ledger")
+    return {(stage, entry["key"]) for stage in stages for entry in Ledger(store, stage).entries()}
 
 
 def nothing(_store: Store, _out: str) -> dict[str, Any]:
@@ -163,7 +175,10 @@ def handing_out(store: Store, n_units: int = 100) -> float:
 def measure(store: str, flags: Mapping[str, str], clock: str = "seconds") -> Costs:
     """Build with two workers, then with one; the costs are those of the run with one."""
     totals, serial = {}, 0.0
+    place = Store(store)
+    earlier: set[tuple[str, str]] = set()
     for workers in (2, 1):
+        earlier = ledger_keys(place)
         command = [sys.executable, "-m", "pipeline.build", "--store", store, "--workers", str(workers), "--json"]
         command += [word for name, value in flags.items() for word in (f"--{name}", value)]
         done = subprocess.run([*command, "--fresh"], capture_output=True, text=True)
@@ -173,8 +188,8 @@ def measure(store: str, flags: Mapping[str, str], clock: str = "seconds") -> Cos
         totals[workers] = sum(s["seconds"] for s in summary["stages"].values())
         serial = summary["seconds"] - totals[workers]
         print(f"{workers} workers: stages {totals[workers]:.1f} s, driver alone {serial:.1f} s", file=sys.stderr)
-    seconds, peak = unit_seconds(Store(store), list(summary["stages"]), clock)
-    return Costs(dict(flags), seconds, round(serial, 2), handing_out(Store(store)), peak, totals[1] / totals[2])
+    seconds, peak = unit_seconds(place, list(summary["stages"]), clock, earlier)
+    return Costs(dict(flags), seconds, round(serial, 2), handing_out(place), peak, totals[1] / totals[2])
 
 
 def table(costs: Costs, settings: Settings, workers: Sequence[int] = WORKERS) -> list[str]:

@@ -10,6 +10,7 @@ from benchmarks import scaling
 from benchmarks.scaling import Costs, Stage, planned, simulate, stops, table
 from pipeline.command import unit_counts
 from pipeline.settings import load
+from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store
 
 from ..conftest import settings_for
@@ -82,6 +83,18 @@ def test_measured_times_fill_a_larger_build(built, tmp_path, capsys):
     assert [line.split()[0] for line in out[1:7]] == [str(w) for w in scaling.WORKERS]
     assert out[-1].startswith(("stops scaling at", "still scales at"))
     assert table(costs, FIVE_YEARS, (1,))[1].split()[2] == "1.0"
+
+
+def test_only_the_last_run_of_a_unit_counts(tmp_path):
+    store = Store(str(tmp_path))
+    for key, seconds in (("old", 9.0), ("new", 1.0)):
+        result = {"outputs": {}, "seconds": seconds, "cpu_seconds": seconds / 2, "worker_peak_gib": 1.0}
+        Ledger(store, "product").record("m", key, result)
+        Ledger(store, "invert").record("m", "same", result)
+        if key == "old":
+            earlier = scaling.ledger_keys(store)
+    seconds, _ = scaling.unit_seconds(store, ["product", "invert"], "cpu_seconds", earlier)
+    assert seconds == {"product": [0.5], "invert": [0.5]}
 
 
 def test_handing_out_a_unit_is_measured(tmp_path):
