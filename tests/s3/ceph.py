@@ -56,8 +56,13 @@ class Ceph:
     """A running server: its address, and a user's key and secret."""
 
     endpoint: str
+    conf: Path
     key: str = KEY
     secret: str = SECRET
+
+    def admin(self, *arguments: str) -> None:
+        """Run ``radosgw-admin``."""
+        _run(self.conf, "radosgw-admin", *arguments)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -94,10 +99,10 @@ def running(host: str = "127.0.0.1") -> Iterator[Ceph]:
         _run(conf, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         daemons.append(_start(conf, "ceph-osd", "-i", "0"))
         daemons.append(_start(conf, "radosgw", "-n", "client.admin"))
-        server = Ceph(f"http://{host}:{port}")
+        server = Ceph(f"http://{host}:{port}", conf)
         _wait(server, daemons, folder)
         user = ("--uid", "tests", "--display-name", "tests", "--access-key", KEY, "--secret", SECRET)
-        _run(conf, "radosgw-admin", "user", "create", *user)
+        server.admin("user", "create", *user)
         yield server
     finally:
         for daemon in reversed(daemons):

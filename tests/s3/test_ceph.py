@@ -62,6 +62,25 @@ def test_a_bucket_that_is_not_there(ceph):
         absent.claim(default=False, version="0")
 
 
+def test_a_full_bucket_shows_only_what_was_whole(ceph, store):
+    bucket = ("--bucket", store.url.split("/")[2], "--quota-scope", "bucket")
+    versions = [publish_one(store, 0)]
+    ceph.admin("quota", "set", *bucket, "--max-objects", str(len(store.fs.find(store.root)) + 30))
+    ceph.admin("quota", "enable", *bucket)
+
+    def fill() -> None:
+        while len(versions) < 20:
+            versions.append(publish_one(store, len(versions)))
+
+    with pytest.raises(StoreError, match="no space left") as caught:
+        fill()
+    assert caught.value.exit_code == 4
+    assert store.read_json(LATEST)["years"] == {str(YEAR): versions[-1]}
+    assert all(verify(store, version)[1] == [] for version in versions)
+    ceph.admin("quota", "disable", *bucket)
+    assert latest(store, YEAR) == versions[-1] != publish_one(store, 21)
+
+
 def test_publishing_survives_every_kind_of_fault(ceph):
     with proxy.running(ceph.endpoint, rate=0.1, silence=0.8, seed=5) as faulty:
         store = new_store(ceph, faulty.endpoint, read_timeout=0.5)
