@@ -77,15 +77,19 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     prepared = flow.outputs(yearly("prepare", tasks.prepare_year, {}))
     observed = flow.outputs(monthly("observe", tasks.observe, {}, suffix=".npz"))
     paths = {n: {"prepared": prepared[str(y)], "observed": observed[n]} for (y, m), n in names.items()}
+    looked = monthly("first look", tasks.first_look, paths)
+    looks, evidence = flow.outputs(looked, ".zarr"), flow.outputs(looked, "-evidence.npz")
+    seen = {n: {**p, "evidence": evidence[n]} for n, p in paths.items()}
+    level = flow.solve_level(run, settings, seen)
     models: dict[str, Any] = {}
     if settings.learn:
-        looks = flow.outputs(monthly("first look", tasks.first_look, paths))
         observed_of = {y: {str(m): observed[names[y, m]] for m in settings.months} for y in settings.year}
         sources = {y: {"prepared": prepared[str(y)], "observed": observed_of[y]} for y in settings.year}
         described = flow.outputs(yearly("features", tasks.year_features, sources))
         learned, models = flow.learn(run, settings, looks, described)
         paths = {n: {**p, "learned": learned} for n, p in paths.items()}
-    solved = monthly("invert", tasks.invert, paths)
+    given = {n: {**p, "evidence": evidence[n], "level": level} for n, p in paths.items()}
+    solved = monthly("invert", tasks.invert, given)
     posterior = flow.outputs(solved)
 
     product = publish.product_path(version)

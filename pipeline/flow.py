@@ -34,6 +34,8 @@ from pipeline.store.verify import manifest
 from pipeline.units import Runner, Unit, code_digest, fingerprint
 from pipeline.world.make import make_world
 
+SPREAD = (0.5, 1.0)
+"""Bounds of how much narrower the learning may make what is believed of a cell."""
 TABLES = ("point_sources", "point_sources.parquet", "regions.geojson", "prior_totals.csv")
 
 
@@ -125,9 +127,15 @@ def build_weights(store: Store, grid: Grid) -> None:
             regrid(ds[name].isel(time=0), grid, "conservative", store=store)
 
 
-def outputs(results: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """The path that each unit of a stage wrote."""
-    return {name: next(iter(result["outputs"])) for name, result in results.items()}
+def outputs(results: Mapping[str, dict[str, Any]], ending: str = "") -> dict[str, str]:
+    """The path that each unit of a stage wrote; the one with this ending, where there are several."""
+    return {name: next(p for p in result["outputs"] if p.endswith(ending)) for name, result in results.items()}
+
+
+def solve_level(run: Runner, settings: Settings, months: Mapping[str, Mapping[str, str]]) -> str:
+    """Solve the level of all months together; the path of what was found."""
+    unit = Unit("all", (settings.physics(), months), (settings, months), suffix=".npz")
+    return next(iter(outputs(run.run("level", tasks.solve_levels, [unit])).values()))
 
 
 def version_of(store: Store, key: str, settings: Settings, fresh: bool) -> tuple[str, bool]:
@@ -187,7 +195,12 @@ def _learn(
     )
     prior = posterior["prior"].transpose("time", "sector", "lat", "lon").values
     ratio = np.divide(learned.fields["co2_learned"].values, prior, out=np.ones_like(prior), where=prior > 0)
-    fields = learned.fields.assign(ratio=(("time", "sector", "lat", "lon"), ratio, {"units": "1"}))
+    before = posterior["prior_sigma_ln"].transpose("time", "lat", "lon").values
+    spread = np.clip(learned.fields["sigma_ln"].values / np.maximum(before, 1e-6), *SPREAD)
+    fields = learned.fields.assign(
+        ratio=(("time", "sector", "lat", "lon"), ratio, {"units": "1"}),
+        spread=(("time", "lat", "lon"), spread, {"units": "1"}),
+    )
     write_cube(store, out, fields.assign_coords(sector=np.arange(len(SECTORS))))
     models = out.removesuffix(".zarr") + "-models.json"
     store.write_json({m.group: asdict(m) for m in learned.models}, models)

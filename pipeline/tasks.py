@@ -5,8 +5,10 @@ They run on workers, so every argument is small and pickles; data pass through t
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
@@ -21,11 +23,13 @@ from pipeline.core.grid import Grid
 from pipeline.core.points import annual_tonnes, grid_points
 from pipeline.core.regions import Regions
 from pipeline.core.schema import SECTORS
+from pipeline.invert.level import Evidence, Level, solve_level
 from pipeline.invert.model import Observations
-from pipeline.invert.month import solve_month
-from pipeline.invert.observe import DayColumns, merge_instruments, observe_month
+from pipeline.invert.month import Month, look_month, solve_month
+from pipeline.invert.observe import DayColumns, merge_columns, merge_soundings, observe_month, observe_tracks
 from pipeline.invert.prior import CLASS_SECTOR, Proxies, build_prior, climatological_temperature, other_nox
-from pipeline.invert.state import Land, build_state
+from pipeline.invert.state import Found, Land, build_state, total_root
+from pipeline.invert.tracks import Soundings, passive
 from pipeline.learn import features
 from pipeline.learn.table import summarise
 from pipeline.product.encode import month_cubes, write_month, write_tile, year_total
@@ -36,11 +40,13 @@ from pipeline.settings import Settings
 from pipeline.store.arrays import load_arrays, save_arrays
 from pipeline.store.cubes import open_cube, write_cube
 from pipeline.store.location import Store
+from pipeline.transport.chemistry import xco2_mass
 from pipeline.transport.footprint import aggregation
 from pipeline.transport.winds import column_wind
 
 Result = dict[str, Any]
-FIRST_LOOK: dict[str, Any] = {"members": 10, "iterations": 4, "corrections": 0}
+S = TypeVar("S", Observations, Soundings)
+FIRST_LOOK: dict[str, Any] = {"members": 10}
 """Settings of the first look: enough for the spread that weights the learning."""
 _NEAR = 6
 """Cells around China whose columns still say something about its emissions."""
@@ -94,6 +100,7 @@ def prepare_year(store: Store, settings: Settings, solved: Grid, year: int, out:
         people=(plane, proxies.people, {"units": "persons"}),
         temperature=(("time", *plane), temperature, {"units": "K"}),
         shares=(("region", *plane), shares, {"units": "1"}),
+        inside=("total", _inside(prior["co2"].values, shares, grid, solved), {"units": "1"}),
         other_nox=(
             ("time", *plane),
             other_nox(grid, prior["co2"].values, proxies, settings.inversion, year),
@@ -103,6 +110,16 @@ def prepare_year(store: Store, settings: Settings, solved: Grid, year: int, out:
     lat, lon = grid.window(solved)
     write_cube(store, out, result.isel(lat=lat, lon=lon))
     return {"outputs": [out], "totals_from": prior.attrs["totals_from"]}
+
+
+def _inside(co2: NDArray[np.float64], shares: NDArray[np.float64], whole: Grid, solved: Grid) -> NDArray[np.float64]:
+    """Share of the year's prior of each region x sector that lies on the solved grid, 1 where there is none."""
+    by_sector = sector_sums(co2.sum(axis=0))
+    land = np.divide(shares, shares.sum(axis=0), out=np.zeros_like(shares), where=shares.sum(axis=0) > 0)
+    window = whole.window(solved)
+    everywhere = np.einsum("pyx,syx->ps", land, by_sector)
+    here = np.einsum("pyx,syx->ps", land[(..., *window)], by_sector[(..., *window)])
+    return np.divide(here, everywhere, out=np.ones_like(here), where=everywhere > 0).ravel()
 
 
 def _monthly_temperature(store: Store, grid: Grid, year: int) -> NDArray[np.float64]:
@@ -121,50 +138,74 @@ def _monthly_temperature(store: Store, grid: Grid, year: int) -> NDArray[np.floa
 
 
 def observe(store: Store, settings: Settings, grid: Grid, year: int, month: int, out: str) -> Result:
-    """The usable NO2 columns of a month with their source-receptor matrix, and counts of XCO2."""
-    days = _columns_by_day(store, settings, grid, year, month)
-    weather = month_wind(store, grid, year, month, settings.transport.ages[-1])
-    shares = open_regions(store).fractions(grid).sum(axis=0)
-    observations, counts = observe_month(grid, days, weather, _near(shares > 0), settings.transport)
-    save_arrays(
-        store,
-        out,
-        {
-            "data": observations.matrix.data,
-            "indices": observations.matrix.indices,
-            "indptr": observations.matrix.indptr,
-            "shape": np.array(observations.matrix.shape),
-            "cell": observations.cell,
-            "column": observations.column,
-            "sigma": observations.sigma,
-            "day": observations.day,
-            "n_xco2": _count_xco2(store, grid, year, month),
-        },
-    )
+    """The usable NO2 columns and XCO2 of a month, each with its source-receptor matrix."""
+    options, transport = settings.inversion, settings.transport
+    wanted = _near(open_regions(store).fractions(grid).sum(axis=0) > 0)
+    days = _by_day(store, grid, "no2", year, month, partial(merge_columns, error_floor=options.error_floor))
+    weather = month_wind(store, grid, year, month, transport.ages[-1])
+    observations, counts = observe_month(grid, days, weather, wanted, transport)
+    tracks = _by_day(store, grid, "xco2", year, month, partial(merge_soundings, error_floor=options.xco2_error_floor))
+    if not options.xco2:
+        tracks = {}
+    weather = month_wind(store, grid, year, month, passive(transport).ages[-1])
+    soundings = observe_tracks(grid, tracks, weather, _per_ppm(store, grid, year, month), wanted, transport)
+    counts |= {"xco2_used": int(soundings.cell.size)}
+    save_arrays(store, out, {**_flat(observations, "no2"), **_flat(soundings, "xco2")})
     return {"outputs": [out], "counts": counts}
+
+
+def _flat(seen: Observations | Soundings, name: str) -> dict[str, NDArray]:
+    matrix = seen.matrix
+    parts = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "shape": np.array(matrix.shape)}
+    parts |= {f.name: getattr(seen, f.name) for f in fields(seen) if f.name != "matrix"}
+    return {f"{name}.{k}": v for k, v in parts.items()}
+
+
+def _unflat(arrays: Mapping[str, NDArray], name: str, kind: type[S]) -> S:
+    parts = {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
+    matrix = sparse.csr_matrix(
+        (parts["data"], parts["indices"], parts["indptr"]), shape=tuple(int(n) for n in parts["shape"])
+    )
+    return kind(matrix, **{f.name: parts[f.name] for f in fields(kind) if f.name != "matrix"})  # type: ignore[arg-type]
 
 
 def _near(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(binary_dilation(inside, iterations=_NEAR))
 
 
-def _columns_by_day(
-    store: Store, settings: Settings, grid: Grid, year: int, month: int
+def _by_day(
+    store: Store,
+    grid: Grid,
+    family: str,
+    year: int,
+    month: int,
+    merge: Callable[[Iterable[xr.Dataset]], DayColumns],
 ) -> dict[np.datetime64, DayColumns]:
-    """NO2 of every day of a month, all instruments merged; a day of no cube is left out."""
+    """What every day of a month saw, all instruments merged; a day of no cube is left out."""
     first = month_start(year, month)
     chosen = []
-    for cube in open_family(store, "no2").values():
+    for cube in open_family(store, family).values():
         part = cube.sel(time=slice(first, month_end(year, month) - np.timedelta64(1, "s")))
         if part.sizes["time"]:
-            fields = {str(n): regrid(a, grid, "conservative", store=store) for n, a in part.data_vars.items()}
-            chosen.append(xr.Dataset(fields).transpose("time", "lat", "lon").compute())
+            seen = {str(n): a for n, a in part.data_vars.items() if n not in ("obs_time", "n_soundings")}
+            gridded = {n: regrid(a, grid, "conservative", store=store) for n, a in seen.items()}
+            chosen.append(xr.Dataset(gridded).transpose("time", "lat", "lon").compute())
     days: dict[np.datetime64, DayColumns] = {}
     for day in sorted({np.datetime64(t, "D") for part in chosen for t in part["time"].values}):
         of_day = [p.isel(time=np.flatnonzero(p["time"].values.astype("M8[D]") == day)) for p in chosen]
-        single = [p.isel(time=k) for p in of_day for k in range(p.sizes["time"])]
-        days[day] = merge_instruments(single, settings.inversion.error_floor)
+        days[day] = merge(p.isel(time=k) for p in of_day for k in range(p.sizes["time"]))
     return days
+
+
+def _per_ppm(store: Store, grid: Grid, year: int, month: int) -> NDArray[np.float64]:
+    """CO2 that changes XCO2 by 1 ppm, from the month's mean surface pressure and water vapour, kg m-2."""
+    weather = open_input(store, "era5").sel(
+        time=slice(month_start(year, month), month_end(year, month) - np.timedelta64(1, "s"))
+    )
+    means = {n: weather[n].mean("time") for n in ("sp", "tcwv") if n in weather}
+    fields_ = {n: regrid(a, grid, "bilinear", store=store).transpose("lat", "lon").values for n, a in means.items()}
+    filled = {n: np.where(np.isfinite(f), f, np.nanmean(f)) for n, f in fields_.items()}
+    return xco2_mass(filled["sp"], filled.get("tcwv", 0.0))
 
 
 def month_wind(store: Store, grid: Grid, year: int, month: int, ages: float) -> xr.Dataset:
@@ -177,37 +218,34 @@ def month_wind(store: Store, grid: Grid, year: int, month: int, ages: float) -> 
     return xr.Dataset({name: regrid(wind[name], grid, "bilinear", store=store) for name in ("u", "v")})
 
 
-def _count_xco2(store: Store, grid: Grid, year: int, month: int) -> NDArray[np.float64]:
-    """Days of a month with an XCO2 value in each cell, all instruments together, (n_lat, n_lon)."""
-    first = month_start(year, month)
-    count = np.zeros(grid.shape)
-    for cube in open_family(store, "xco2").values():
-        part = cube["xco2"].sel(time=slice(first, month_end(year, month) - np.timedelta64(1, "s")))
-        if part.sizes["time"]:
-            seen = regrid(part, grid, "conservative", store=store)
-            count += np.isfinite(seen.transpose("time", "lat", "lon").values).sum(axis=0)
-    return count
-
-
 def invert(
     store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], out: str
 ) -> Result:
-    """Solve one month; `paths` name the prepared year, the observations and perhaps the learned field."""
-    solved, diagnostics = _solved(store, settings, grid, year, month, paths)
+    """Solve one month; `paths` name the prepared year, the observations, the level and perhaps the learned field."""
+    problem = _month(store, settings, grid, year, month, paths)
+    solved, diagnostics = _on_domain(problem, solve_month(problem.month, _level(store, paths["level"], problem)))
     write_cube(store, out, solved)
     return {"outputs": [out], "diagnostics": diagnostics}
 
 
-def _solved(
-    store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str]
-) -> tuple[xr.Dataset, dict[str, Any]]:
-    """The posterior of a month on the domain, and its diagnostics."""
+@dataclass(frozen=True)
+class _Problem:
+    """A month to solve, and what of it is written beside the solution."""
+
+    month: Month
+    groups: tuple[str, ...]
+    inner: Grid
+
+
+def _month(store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str]) -> _Problem:
     prepared = open_cube(store, paths["prepared"], chunks=None)
     regions = open_regions(store)
     groups = regions.group_names
     co2 = prepared["co2"].isel(time=month - 1).values.reshape(prepared.sizes["source"], -1)
-    if "learned" in paths:
-        co2 = co2 * _learned_ratio(store, paths["learned"], year, month, grid, settings.grid)
+    found = None
+    if "evidence" in paths:
+        ratio, spread = _learned(store, paths.get("learned"), year, month, grid, settings.grid)
+        co2, found = co2 * ratio, Found(spread, load_arrays(store, paths["evidence"])["left"])
     land = Land(
         prepared["shares"].values.reshape(len(regions.codes), -1),
         np.array([groups.index(g) for g in regions.groups]),
@@ -222,20 +260,55 @@ def _solved(
         month_seconds(year, month),
         settings.inversion,
         settings.prior,
+        found,
     )
     arrays = load_arrays(store, paths["observed"])
-    matrix = sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(arrays["shape"]))
-    observations = Observations(matrix, *(arrays[n] for n in ("cell", "column", "sigma", "day")))
-    key = (settings.seed, f"{year}-{month:02d}")
-    blocks = aggregation(grid, settings.transport)
-    solved = solve_month(grid, state, observations, blocks, settings.transport, settings.inversion, key)
-    prior = sector_sums(co2.reshape(-1, *grid.shape))
-    plane = ("lat", "lon")
-    solved = solved.assign(prior=(("sector", *plane), prior), n_xco2=(plane, arrays["n_xco2"]))
-    lifetimes = dict(zip(groups, solved.attrs["lifetime"], strict=True))
-    diagnostics = {"month": key[1], **solved.attrs, "lifetime": lifetimes}
-    lat, lon = grid.window(settings.grid)
+    problem = Month(
+        grid,
+        state,
+        _unflat(arrays, "no2", Observations),
+        aggregation(grid, settings.transport),
+        prepared["inside"].values,
+        land.region_group,
+        _unflat(arrays, "xco2", Soundings),
+        settings.transport,
+        settings.inversion,
+        (settings.seed, f"{year}-{month:02d}"),
+        month_seconds(year, month),
+    )
+    return _Problem(problem, groups, settings.grid)
+
+
+def _on_domain(problem: _Problem, solved: xr.Dataset) -> tuple[xr.Dataset, dict[str, Any]]:
+    """The posterior of a month on the domain with what belongs beside it, and its diagnostics."""
+    lifetimes = dict(zip(problem.groups, solved.attrs["lifetime"], strict=True))
+    diagnostics = {"month": problem.month.key[1], **solved.attrs, "lifetime": lifetimes}
+    lat, lon = problem.month.grid.window(problem.inner)
     return solved.isel(lat=lat, lon=lon), diagnostics
+
+
+def solve_levels(store: Store, settings: Settings, months: dict[str, dict[str, str]], out: str) -> Result:
+    """Solve the level of all months of the run together; `months` holds each month's `evidence` and `prepared`."""
+    loaded = [load_arrays(store, paths["evidence"]) for paths in months.values()]
+    evidence = [Evidence(**{f.name: arrays[f.name] for f in fields(Evidence)}) for arrays in loaded]
+    roots = {
+        path: total_root(open_cube(store, path, chunks=None)["log_covariance"].values)
+        for path in {paths["prepared"] for paths in months.values()}
+    }
+    of_month = [roots[paths["prepared"]] for paths in months.values()]
+    solved = solve_level(evidence, of_month, list(months), settings.inversion, settings.prior, settings.seed)
+    levels = {}
+    for name, level in zip(months, solved, strict=True):
+        for block in level.optimum:
+            levels[f"{name}.{block}"] = np.column_stack([level.optimum[block], level.draws[block]])
+    save_arrays(store, out, levels)
+    return {"outputs": [out]}
+
+
+def _level(store: Store, path: str, problem: _Problem) -> Level:
+    start = f"{problem.month.key[1]}."
+    arrays = {k.removeprefix(start): v for k, v in load_arrays(store, path).items() if k.startswith(start)}
+    return Level({k: v[:, 0] for k, v in arrays.items()}, {k: v[:, 1:] for k, v in arrays.items()})
 
 
 def sector_sums(co2: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -245,13 +318,20 @@ def sector_sums(co2: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def _learned_ratio(store: Store, path: str, year: int, month: int, grid: Grid, inner: Grid) -> NDArray[np.float64]:
-    """Learned over first prior of each source class and cell, 1 where nothing was learned, (source, n_cell)."""
-    learned = open_cube(store, path, chunks=None).sel(time=month_start(year, month))
-    ratio = np.ones((len(SECTORS), *grid.shape))
-    lat, lon = grid.window(inner)
-    ratio[:, lat, lon] = learned["ratio"].transpose("sector", "lat", "lon").values
-    return ratio[list(CLASS_SECTOR)].reshape(len(CLASS_SECTOR), -1)
+def _learned(
+    store: Store, path: str | None, year: int, month: int, grid: Grid, inner: Grid
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Learned over first prior of each source class and cell, (source, n_cell), and the spread of cells, (n_cell,).
+
+    Both 1 where nothing was learned.
+    """
+    ratio, spread = np.ones((len(SECTORS), *grid.shape)), np.ones(grid.shape)
+    if path is not None:
+        learned = open_cube(store, path, chunks=None).sel(time=month_start(year, month))
+        lat, lon = grid.window(inner)
+        ratio[:, lat, lon] = learned["ratio"].transpose("sector", "lat", "lon").values
+        spread[lat, lon] = learned["spread"].transpose("lat", "lon").values
+    return ratio[list(CLASS_SECTOR)].reshape(len(CLASS_SECTOR), -1), spread.ravel()
 
 
 def first_look(
@@ -259,10 +339,14 @@ def first_look(
 ) -> Result:
     """Solve one month from the proxy prior and keep what the learning needs of it."""
     quick = settings.model_copy(update={"inversion": replace(settings.inversion, **FIRST_LOOK)})
-    solved, diagnostics = _solved(store, quick, grid, year, month, paths)
+    problem = _month(store, quick, grid, year, month, paths)
+    looked, evidence, left = look_month(problem.month)
+    solved, diagnostics = _on_domain(problem, looked)
     summary = summarise(solved, settings.seed, year, month).expand_dims(time=[month_start(year, month)])
     write_cube(store, out, summary.assign_coords(settings.grid.coords()))
-    return {"outputs": [out], "diagnostics": diagnostics}
+    beside = out.removesuffix(".zarr") + "-evidence.npz"
+    save_arrays(store, beside, {**vars(evidence), "left": left})
+    return {"outputs": [out, beside], "diagnostics": diagnostics}
 
 
 def year_features(store: Store, settings: Settings, grid: Grid, year: int, paths: dict[str, Any], out: str) -> Result:
@@ -289,9 +373,9 @@ def year_features(store: Store, settings: Settings, grid: Grid, year: int, paths
 
 def _daily_no2(store: Store, path: str, grid: Grid, inner: Grid, year: int, month: int) -> xr.DataArray:
     arrays = load_arrays(store, path)
-    days = int(arrays["day"].max()) + 1 if arrays["day"].size else 1
+    days = int(arrays["no2.day"].max()) + 1 if arrays["no2.day"].size else 1
     field = np.full((days, grid.n_lat * grid.n_lon), np.nan, np.float32)
-    field[arrays["day"], arrays["cell"]] = arrays["column"]
+    field[arrays["no2.day"], arrays["no2.cell"]] = arrays["no2.column"]
     lat, lon = grid.window(inner)
     time = month_start(year, month) + np.arange(days).astype("m8[D]")
     values = field.reshape(days, *grid.shape)[:, lat, lon]

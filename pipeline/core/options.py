@@ -46,8 +46,10 @@ class PriorOptions:
         and process CO2 of about 11 Gt for 1.41 G people, sector shares as inventories broadly agree on.
     sigma_nation, sigma_sector, sigma_province, sigma_province_sector : spread of yearly totals before
         `prior_totals.csv` is taken in; the first applies without totals and is wide.
-    sigma_month : spread of a sector's month in a province around its season.
-    sigma_cell : spread of a cell within its province by sector.
+    sigma_month : spread of a sector's month in a province around its season; sigma_month_nation that of the whole
+        country by sector, wide enough for a lockdown in transport.
+    sigma_cell : spread of a cell within its province by source class: the sectors as placed, then industry that no
+        listed plant explains.
     correlation : length of the cells' correlation for spread-out sources, km (0.5 and 50 km in Chinese NOx work).
     floor_share : share of power and industry given to a floor under every land cell, without which no unknown plant
         could ever appear.
@@ -61,10 +63,11 @@ class PriorOptions:
     sigma_province: float = 0.15
     sigma_province_sector: float = 0.15
     sigma_month: float = 0.12
-    sigma_cell: tuple[float, ...] = (0.4, 0.8, 0.7, 0.45)
+    sigma_month_nation: tuple[float, ...] = (0.06, 0.10, 0.25, 0.10)
+    sigma_cell: tuple[float, ...] = (0.5, 0.8, 1.0, 0.6, 2.0)
     correlation: float = 50.0
     floor_share: float = 0.06
-    sigma_floor: float = 1.5
+    sigma_floor: float = 2.2
     point_share: tuple[float, ...] = (1.0, 0.7, 0.0, 0.0)
 
 
@@ -78,6 +81,8 @@ class InversionOptions:
     daytime : emission in the hours before the overpass over the monthly mean, by sector (European and Chinese
         temporal profiles, +-10 %).
     sigma_ratio_nation, sigma_ratio_province : spread of ln r_s, persistent over months.
+    sigma_gain : spread of the logarithm of what a retrieval shows of the NO2 that is there, one number for all of a run
+        (Chinese boundary layers read 23-51 % low in early versions, nothing in later ones).
     sigma_lifetime : spread of ln tau by training group and month (prior mean in `TransportOptions.lifetime`).
     soil_flux : NOx from soils in July, kg NO2-equivalent m-2 s-1 (about 5 ng N m-2 s-1 on cropland), following the
         season of temperature; `sigma_soil` its spread by group.
@@ -85,12 +90,17 @@ class InversionOptions:
     sigma_foreign, sigma_foreign_cell : spread of what is emitted outside the regions, together and by cell.
     background, sigma_background, sigma_background_local : free-tropospheric NO2 column, its spread, and that of its
         deviation every 4 degrees, mol m-2.
+    level_error_province, level_error_nation : error of the ln NOx of a province and month, and of the whole country in
+        a month, that the columns' own errors do not explain (wind, mixing, chemistry).
+    xco2 : whether XCO2 takes part, through contrasts along its tracks (`pipeline.invert.tracks`).
+    xco2_error_floor : ppm; added to what a retrieval states of a cell.
+    xco2_track_error : ppm, of retrievals together along a track; xco2_wind_error : of the modelled signal, relative;
+        xco2_inflation : factor on the variances of bins.
     model_error : error of a modelled column relative to that column (wind, chemistry, unresolved detail).
     error_floor : error of a column that the retrieval does not state, mol m-2.
     error_inflation : factor on variances because neighbouring columns err together.
     members : draws of the posterior.
     iterations : Gauss-Newton steps at most.
-    corrections : steps by which each member is brought to the optimum of its own perturbed problem.
     sample_share : share of the observations (reweighted) that the members' covariance is built from.
     """
 
@@ -98,6 +108,7 @@ class InversionOptions:
     daytime: tuple[float, ...] = (1.05, 1.10, 1.25, 1.00)
     sigma_ratio_nation: float = 0.15
     sigma_ratio_province: float = 0.15
+    sigma_gain: float = 0.2
     sigma_lifetime: float = 0.35
     soil_flux: float = 1.5e-11
     sigma_soil: float = 0.7
@@ -107,12 +118,18 @@ class InversionOptions:
     background: float = 5e-6
     sigma_background: float = 5e-6
     sigma_background_local: float = 2e-6
-    model_error: float = 0.4
+    level_error_province: float = 0.10
+    level_error_nation: float = 0.10
+    xco2: bool = True
+    xco2_error_floor: float = 0.3
+    xco2_track_error: float = 0.4
+    xco2_wind_error: float = 0.5
+    xco2_inflation: float = 1.5
+    model_error: float = 0.3
     error_floor: float = 4e-6
-    error_inflation: float = 3.0
+    error_inflation: float = 1.5
     members: int = 50
-    iterations: int = 8
-    corrections: int = 3
+    iterations: int = 10
     sample_share: float = 0.2
 
     def __post_init__(self) -> None:

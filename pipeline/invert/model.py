@@ -37,7 +37,12 @@ class Observations:
 
 
 class ColumnModel:
-    """NO2 columns as a function of z, with first derivatives. All maps take (size,) or (size, k)."""
+    """NO2 columns as a function of z, with first derivatives. All maps take (size,) or (size, k).
+
+    What is wanted is not the column of the likeliest emission but of the mean one. With q = N(z, P) the mean of a
+    log-normal entry is mean exp(L z - v / 2 + L P L^T / 2); `left` is the share L P L^T / v of an entry's prior
+    variance that observations leave, 1 where nothing is known yet, so that z = 0 is the prior's mean.
+    """
 
     def __init__(
         self,
@@ -47,8 +52,10 @@ class ColumnModel:
         transport: TransportOptions,
         options: InversionOptions,
         precision: type[np.floating] = np.float32,
+        left: NDArray | float = 1.0,
     ) -> None:
         self.state, self.options, self.transport = state, options, transport
+        self.left = left
         self.aggregate = blocks
         self._sum = sparse.csr_matrix(
             (np.ones(state.cell.size), (state.cell, np.arange(state.cell.size))), shape=(state.n_cell, state.cell.size)
@@ -64,16 +71,18 @@ class ColumnModel:
         self.matrix = sparse.hstack([transported, nation, local], format="csr").astype(precision)
         self.matrix.sort_indices()
         self.n_block = observations.matrix.shape[1]
-        self._variance_nox = state.variance(state.log_nox)
+        self.variance_nox = state.variance(state.log_nox)
 
     def sum_entries(self, values: NDArray) -> NDArray[np.float64]:
         """Sum the entries of each cell: (n_entry, ...) -> (n_cell, ...)."""
         return np.asarray(self._sum @ values)
 
     def nox(self, z: NDArray) -> NDArray[np.float64]:
-        """NOx of each entry, kg s-1, (n_entry, k)."""
+        """Mean NOx of each entry around z, kg s-1, (n_entry, k): mean exp(L z - (1 - left) v / 2)."""
         log = self.state.log_nox @ self.state.mix(z.reshape(self.state.size, -1))
-        return np.asarray(self.state.mean_nox[:, None] * np.exp(log - self._variance_nox[:, None] / 2))
+        return np.asarray(
+            self.state.mean_nox[:, None] * np.exp(log - ((1 - self.left) * self.variance_nox)[:, None] / 2)
+        )
 
     def lifetime(self, z: NDArray) -> NDArray[np.float64]:
         """Lifetime in each cell, hours, (n_cell, k)."""
@@ -177,24 +186,29 @@ def _weighted_normal(indptr, indices, data, weight, v, out):  # type: ignore[no-
     n_rhs = v.shape[1]
     acc = np.empty(n_rhs, data.dtype)
     for r in range(indptr.size - 1):
-        acc[:] = 0
+        for k in range(n_rhs):
+            acc[k] = 0
         for p in range(indptr[r], indptr[r + 1]):
-            h = data[p]
-            row = v[indices[p]]
+            h, j = data[p], indices[p]
             for k in range(n_rhs):
-                acc[k] += h * row[k]
+                acc[k] += h * v[j, k]
         for k in range(n_rhs):
             acc[k] *= weight[r]
         for p in range(indptr[r], indptr[r + 1]):
-            h = data[p]
-            target = out[indices[p]]
+            h, j = data[p], indices[p]
             for k in range(n_rhs):
-                target[k] += h * acc[k]
+                out[j, k] += h * acc[k]
+
+
+_FEW = 8
+"""Right sides from which one pass over the matrix is quicker than two sparse products."""
 
 
 def weighted_normal(matrix: sparse.csr_matrix, weight: NDArray, v: NDArray) -> NDArray[np.floating]:
-    """H^T diag(weight) H v in one pass over H, in the precision of H: v (n, k) -> (n, k)."""
-    v = np.ascontiguousarray(v, matrix.dtype)
+    """H^T diag(weight) H v, in the precision of H: v (n, k) -> (n, k)."""
+    v, weight = np.ascontiguousarray(v, matrix.dtype), weight.astype(matrix.dtype)
+    if v.shape[1] < _FEW:
+        return np.asarray(matrix.T @ (weight[:, None] * (matrix @ v)))
     out = np.zeros_like(v)
-    _weighted_normal(matrix.indptr, matrix.indices, matrix.data, weight.astype(matrix.dtype), v, out)
+    _weighted_normal(matrix.indptr, matrix.indices, matrix.data, weight, v, out)
     return out

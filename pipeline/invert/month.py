@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.ndimage import uniform_filter, uniform_filter1d
 
 from pipeline.core.grid import Grid
 from pipeline.core.options import InversionOptions, TransportOptions
 from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
+from pipeline.invert.level import Evidence, Level, likelihood, prior_noise
 from pipeline.invert.model import ColumnModel, Observations, weighted_normal
 from pipeline.invert.prior import CLASS_SECTOR
 from pipeline.invert.solve import Optimum, conjugate_gradient, minimise
-from pipeline.invert.state import PERSISTENT, State
+from pipeline.invert.state import LEVEL, State
+from pipeline.invert.tracks import Soundings, group_factors, passive
+from pipeline.transport.footprint import aggregation
 
 _PROBES = 8
-_MEMBER_TOLERANCE, _CORRECTION_TOLERANCE = 0.02, 0.1
-_CORRECTION_STEPS = 12
-"""Most inner steps of a correction: any truncated solution is a direction of descent."""
-_HALVINGS = 3
+_MEMBER_TOLERANCE, _EVIDENCE_TOLERANCE, _ROUGH_TOLERANCE = 0.05, 0.05, 0.2
+_ROUGH = 6
+"""Draws that the first guess of the variances is made from."""
 _ALWAYS = 20_000
 """Observations up to this number are all used for the members' curvature; a share of few would be a poor sample."""
-_LONGEST = 3.0
-"""Longest step of a correction in prior sigmas: far from the optimum the tangent is no guide."""
+_NEIGHBOURS = 3
+_NOX_PER_CO2 = 2.5
+"""kg NO2-equivalent of NOx per tonne of CO2 of a country as a whole (EDGAR and CEDS for East Asia, about 2015-2019)."""
+_ALIKE = 51
 
 
 @dataclass(frozen=True)
@@ -45,39 +50,128 @@ class Draws:
     signs: NDArray[np.float64]
 
 
-def solve_month(
-    grid: Grid,
-    state: State,
-    observations: Observations,
-    blocks: Sequence[sparse.csr_matrix],
-    transport: TransportOptions,
-    options: InversionOptions,
-    key: tuple[object, ...],
-) -> xr.Dataset:
-    """Invert one month.
+@dataclass(frozen=True)
+class Month:
+    """One month's problem.
 
-    Parameters
+    Attributes
     ----------
     blocks : `pipeline.transport.footprint.aggregation` of the grid.
+    inside : share of each region x sector that lies on the grid, 0..1.
+    region_group : training group of each region; soundings : XCO2 of the month.
     key : what seeds the month's own random numbers; its first part seeds those that last through the year.
+    seconds : length of the month.
+    """
+
+    grid: Grid
+    state: State
+    observations: Observations
+    blocks: Sequence[sparse.csr_matrix]
+    inside: NDArray[np.float64]
+    region_group: NDArray[np.int64]
+    soundings: Soundings
+    transport: TransportOptions
+    options: InversionOptions
+    key: tuple[object, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The optimum of a month with what it was found with.
+
+    `left` of every entry's prior variance, (n_entry,); `rows` of the matrix, with weights, that stand for all of them
+    in the curvature.
+    """
+
+    model: ColumnModel
+    optimum: Optimum
+    error: NDArray[np.float64]
+    free: NDArray[np.float64]
+    left: NDArray[np.float64]
+    rows: tuple[sparse.csr_matrix, NDArray[np.float64]]
+
+
+def solve_month(month: Month, level: Level) -> xr.Dataset:
+    """Where emissions are in a month, given the level of the year.
 
     Returns
     -------
-    Dataset on `grid`: members `co2` (member, sector, lat, lon) in t, whose mean is the posterior mean;
+    Dataset on the grid: members `co2` (member, sector, lat, lon) in t, whose mean is the posterior mean;
     `averaging_kernel`, `variance_reduction`, `prior_sigma` (t), `n_no2`; attributes hold the diagnostics.
     """
-    model = ColumnModel(state, observations, blocks, transport, options)
+    fit = _fit(month, month.state.left, level)
+    return _summarise(month, fit, draw(month, fit, level), level)
 
+
+def look_month(month: Month) -> tuple[xr.Dataset, Evidence, NDArray[np.float64]]:
+    """The first look: a month by itself.
+
+    Returns
+    -------
+    As `solve_month`; what the month says of the NOx of provinces; the share of each entry's variance that is left.
+    """
+    first = _fit(month, month.state.left)
+    rough = replace(month, options=replace(month.options, members=min(_ROUGH, month.options.members)))
+    left = variance_left(month, first, draw(rough, first, tolerance=_ROUGH_TOLERANCE))
+    fit = _fit(month, left, start=first.optimum.z) if first.error.size else first
+    draws = draw(month, fit)
+    solved = _summarise(month, fit, draws, None)
+    return solved, _evidence(month, fit, solved["co2"].mean("member").values), variance_left(month, fit, draws)
+
+
+def _fit(
+    month: Month, left: NDArray[np.float64], level: Level | None = None, start: NDArray[np.float64] | None = None
+) -> Fit:
+    state, observations, options = month.state, month.observations, month.options
+    model = ColumnModel(state, observations, month.blocks, month.transport, options, left=left)
+    # Alone, a month cannot tell the gain from the emission.
+    free = state.free(("gain",) if level is None else LEVEL)
+    begin = np.zeros(state.size) if start is None else start
+    for name, values in ({} if level is None else level.optimum).items():
+        begin[state.blocks[name]] = values
+    error = column_errors(month.grid, observations, options)
+    rows = sampled_rows(model, error, options, month.key)
+    optimum = minimise(model, observations.column, error, options.iterations, begin, free, rows)
+    return Fit(model, optimum, error, free, left, rows)
+
+
+def column_errors(grid: Grid, observations: Observations, options: InversionOptions) -> NDArray[np.float64]:
+    """Sigma of each column, mol m-2: retrieval, and what the model gets wrong in proportion to the signal.
+
+    The signal is what is usually seen there: the month's mean over a cell and its neighbours. The column itself would
+    give low values more weight and so a low result; the modelled one would give a source that the prior lacks an error
+    that nothing fits.
+    """
+    if not observations.column.size:
+        return np.zeros(0)
     noise, relative = separate_error(observations.column, observations.sigma)
+    size = grid.n_lat * grid.n_lon
+    weights = [None, observations.column]
+    count, total = (
+        uniform_filter(np.bincount(observations.cell, w, size).astype(float).reshape(grid.shape), _NEIGHBOURS).ravel()
+        for w in weights
+    )
+    mean = total[observations.cell] / np.maximum(count[observations.cell], 1e-9)
+    signal = np.maximum(mean - options.background, 0.0)
+    return np.sqrt(options.error_inflation * (noise**2 + (relative**2 + options.model_error**2) * signal**2))
 
-    def sigma(modelled: NDArray) -> NDArray:
-        signal = np.maximum(modelled - options.background, 0.0)
-        variance = noise**2 + (relative**2 + options.model_error**2) * signal**2
-        return np.sqrt(options.error_inflation * variance)
 
-    optimum, error = minimise(model, observations.column, sigma, options.iterations)
-    draws = draw(model, observations, optimum, error, options, key)
-    return _summarise(grid, model, observations, optimum, error, draws)
+def variance_left(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
+    """Share of each entry's prior variance of ln NOx that is left, 0..1, (n_entry,).
+
+    From few draws it is noisy, so half of it is taken from others of its class that weigh about as much in the columns.
+    """
+    state = month.state
+    before, after = (np.var(state.log_nox @ state.mix(d), axis=1) for d in (draws.prior, draws.linear))
+    own = np.clip(np.divide(after, before, out=np.ones_like(after), where=before > 0), 0.0, 1.0)
+    kind = np.append(state.source, np.full(state.cell.size - state.n_china, -1))
+    weight, usual = fit.model.nox(fit.optimum.z)[:, 0], own.copy()
+    for k in np.unique(kind):
+        of_kind = np.flatnonzero(kind == k)
+        order = of_kind[np.argsort(weight[of_kind], kind="stable")]
+        usual[order] = uniform_filter1d(own[order], min(_ALIKE, order.size), mode="nearest")
+    return np.asarray((own + usual) / 2)
 
 
 def separate_error(column: NDArray, sigma: NDArray) -> tuple[NDArray[np.float64], float]:
@@ -96,102 +190,111 @@ def separate_error(column: NDArray, sigma: NDArray) -> tuple[NDArray[np.float64]
     return np.sqrt(np.maximum(sigma**2 - (relative * column) ** 2, least**2)), relative
 
 
-def draw(
-    model: ColumnModel,
-    observations: Observations,
-    optimum: Optimum,
-    error: NDArray,
-    options: InversionOptions,
-    key: tuple[object, ...],
-) -> Draws:
+def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = _MEMBER_TOLERANCE) -> Draws:
     """Members and probes, all solved at once.
 
-    A member is the optimum of the problem with perturbed prior and observations (randomise, then optimise: Bardsley et
-    al. 2014): the linear draw first, then steps back to the perturbed problem's own optimum, since exponentials of a
-    linear draw would put every constrained sum too high.
+    A member is the optimum of the linear problem with perturbed prior and observations, given its own draw of the
+    level: an exact draw from N(z*, P) with P at the optimum.
     """
-    state, n = model.state, options.members
+    model, state, optimum, error, free = fit.model, month.state, fit.optimum, fit.error, fit.free
+    key, n = month.key, month.options.members
     xi = _prior_noise(state, n, key)
+    shift = np.zeros_like(xi)
+    for name, values in ({} if level is None else level.draws).items():
+        shift[state.blocks[name]] = values - optimum.z[state.blocks[name], None]
     signs = generator("probes", *key).choice([-1.0, 1.0], size=(state.n_cell, _PROBES))
     if not error.size:
         return Draws(xi, xi, xi, np.zeros((state.n_china, _PROBES)), signs)
-    rng = generator("observations", *key)
+    rows, tangent = fit.rows, model.linearise(optimum.z)
+    noise = generator("noise", *key).standard_normal((error.size, n)).astype(model.matrix.dtype)
+    weight = (model.unit / error)[:, None]
+    pushed = np.asarray(model.matrix.T @ (weight * noise).astype(model.matrix.dtype), float)
+    if level is not None:
+        # What the level's draw already explains is not left for the cells to explain.
+        pushed -= weighted_normal(*rows, tangent.forward(shift)).astype(float)
+    probes = tangent.adjoint(weighted_normal(*rows, _push(model, optimum.z, signs)).astype(float))
+    rhs = free * np.concatenate([xi + tangent.adjoint(pushed), probes], axis=1)
+    solved, _ = conjugate_gradient(tangent, rows[1], rhs, tolerance, matrix=rows[0], free=free)
+    linear = solved[:, :n] + (shift if level is not None else (1.0 - free) * xi)
+    response = state.log_co2 @ state.mix(solved[:, n:])
+    return Draws(optimum.z[:, None] + linear, linear, xi, response, signs)
+
+
+def sampled_rows(
+    model: ColumnModel, error: NDArray, options: InversionOptions, key: tuple[object, ...]
+) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
+    """Rows of the matrix that stand for all in the curvature, and their weights."""
+    if not error.size:
+        return model.matrix, np.zeros(0)
     kept = min(1.0, max(options.sample_share, _ALWAYS / error.size))
-    chosen = np.flatnonzero(rng.random(error.size) < kept)
-    part, weight = model.matrix[chosen], (model.unit / error) ** 2
-    share = weight[chosen] / kept
-    tangent = model.linearise(optimum.z)
-    noise = rng.standard_normal((error.size, n)).astype(model.matrix.dtype)
-    pushed = np.asarray(model.matrix.T @ (np.sqrt(weight)[:, None] * noise).astype(model.matrix.dtype), float)
-    rhs = np.concatenate(
-        [
-            xi + tangent.adjoint(pushed),
-            tangent.adjoint(weighted_normal(part, share, _push(model, optimum.z, signs)).astype(float)),
-        ],
-        axis=1,
-    )
-    solved, _ = conjugate_gradient(tangent, share, rhs, _MEMBER_TOLERANCE, matrix=part)
-    disturbed = Perturbed(model, observations.column, error, xi, noise, (part, share))
-    z = disturbed.descend(optimum.z[:, None] + np.clip(solved[:, :n], -_LONGEST, _LONGEST), options.corrections)
-    return Draws(z, solved[:, :n], xi, state.log_co2 @ state.mix(solved[:, n:]), signs)
+    chosen = np.flatnonzero(generator("observations", *key).random(error.size) < kept)
+    return model.matrix[chosen], (model.unit / error[chosen]) ** 2 / kept
 
 
-@dataclass(frozen=True)
-class Perturbed:
-    """The problems of all members: 1/2 |z - xi_k|^2 + 1/2 |(y - h(z)) / sigma + epsilon_k|^2.
+def _evidence(month: Month, fit: Fit, co2: NDArray[np.float64]) -> Evidence:
+    """What the month says of provinces and groups; `co2` (sector, lat, lon) is the first look's mean, t."""
+    log, precision = _province_nox(month, fit)
+    state = month.state
+    looked, factor, factor_precision = _group_co2(month, co2.sum(axis=0).ravel())
+    nox, mean = (np.asarray(state.membership.T @ x[: state.n_china]) for x in (state.mean_nox, state.mean_co2))
+    return Evidence(nox, log, precision, month.inside, mean, month.region_group, looked, factor, factor_precision)
 
-    `rows` are those of the matrix, with weights, that curvature is taken from; costs and gradients take all.
+
+def _group_co2(
+    month: Month, co2: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """CO2 of each training group (t), the factor XCO2 wants on it, and the factor's precision."""
+    state, grid, options = month.state, month.grid, month.options
+    groups = int(month.region_group.max()) + 1
+    by_group = np.zeros((state.n_cell, groups))
+    by_group[np.arange(state.n_cell), state.group] = co2
+    looked = by_group.sum(axis=0)
+    if not options.xco2:
+        return looked, np.ones(groups), np.zeros((groups, groups))
+    (blocks,) = aggregation(grid, passive(month.transport))
+    other = np.zeros(state.n_cell)
+    np.add.at(other, state.cell[state.n_china :], state.mean_nox[state.n_china :])
+    # Abroad NOx is all that is known; its CO2 by the usual ratio, with a factor of its own.
+    abroad = np.where(co2 > 0, 0.0, other) / _NOX_PER_CO2 * 1000.0
+    to_rate = 1000.0 / month.seconds
+    factor, precision = group_factors(grid, month.soundings, blocks @ by_group * to_rate, blocks @ abroad, options)
+    seen = looked > 0
+    return looked, np.where(seen, factor, 1.0), np.where(np.outer(seen, seen), precision, 0.0)
+
+
+def _province_nox(month: Month, fit: Fit) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The likelihood of each province's NOx, its prior taken out (`pipeline.invert.level`).
+
+    With w the NOx of the entries over that of their province, ln NOx_p changes by w^T L dz: its prior and posterior
+    covariances are w^T L L^T w and w^T L P L^T w.
     """
-
-    model: ColumnModel
-    column: NDArray[np.float64]
-    error: NDArray[np.float64]
-    xi: NDArray[np.float64]
-    noise: NDArray[np.floating]
-    rows: tuple[sparse.csr_matrix, NDArray[np.float64]]
-
-    def misfit(self, z: NDArray) -> NDArray[np.floating]:
-        """(y - h(z)) / sigma + epsilon, (n_obs, k)."""
-        return (self.column[:, None] - self.model.columns(z)) / self.error[:, None] + self.noise
-
-    def cost(self, z: NDArray, misfit: NDArray) -> NDArray[np.float64]:
-        """The cost of each member, (k,)."""
-        prior = np.einsum("ij,ij->j", z - self.xi, z - self.xi)
-        return np.asarray((prior + np.einsum("ij,ij->j", misfit, misfit)) / 2)
-
-    def descend(self, z: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-        """Gauss-Newton steps for all members at once, each with its own tangent and its own length."""
-        misfit = self.misfit(z)
-        cost = self.cost(z, misfit)
-        matrix, weight = self.rows
-        for _ in range(steps):
-            tangent = self.model.linearise(z)
-            scaled = ((self.model.unit / self.error)[:, None] * misfit).astype(self.model.matrix.dtype)
-            gradient = tangent.adjoint(np.asarray(self.model.matrix.T @ scaled, float)) + self.xi - z
-            step, _ = conjugate_gradient(tangent, weight, gradient, _CORRECTION_TOLERANCE, _CORRECTION_STEPS, matrix)
-            length = np.minimum(1.0, _LONGEST / np.maximum(np.abs(step).max(axis=0), 1e-12))
-            for _ in range(_HALVINGS):
-                trial = z + length * step
-                misfit_there = self.misfit(trial)
-                new = self.cost(trial, misfit_there)
-                better = new < cost
-                z = np.where(better, trial, z)
-                misfit = np.where(better, misfit_there, misfit)
-                cost = np.where(better, new, cost)
-                step = np.where(better, 0.0, step)
-                length = length / 3
-                if better.all():
-                    break
-        return z
+    state, model = month.state, fit.model
+    china, regions = slice(0, state.n_china), state.membership.shape[1] // len(SECTORS)
+    nox = np.asarray(state.membership.T @ state.mean_nox[china])
+    mean = nox.reshape(regions, -1).sum(axis=1)
+    there = np.flatnonzero(mean > 0)
+    log, precision = np.zeros(regions), np.zeros((regions, regions))
+    log[there] = np.log(mean[there])
+    if fit.error.size:
+        of_region = sparse.csr_matrix(state.membership @ np.kron(np.eye(regions), np.ones((len(SECTORS), 1))))[:, there]
+        at_optimum = model.nox(fit.optimum.z)[china, 0]
+        sums = np.asarray(of_region.T @ at_optimum)
+        weights = np.zeros((state.log_nox.shape[0], there.size))
+        weights[china] = of_region.toarray() * at_optimum[:, None] / sums
+        pushed = fit.free * state.mix_adjoint(state.log_nox.T @ weights)
+        rows, tangent = fit.rows, model.linearise(fit.optimum.z)
+        solved, _ = conjugate_gradient(tangent, rows[1], pushed, _EVIDENCE_TOLERANCE, matrix=rows[0], free=fit.free)
+        log[there], precision[np.ix_(there, there)] = likelihood(
+            np.log(sums), pushed.T @ solved, log[there], pushed.T @ pushed
+        )
+    return log, precision
 
 
 def _prior_noise(state: State, n: int, key: tuple[object, ...]) -> NDArray[np.float64]:
     """Unit normals for every part of z, of zero mean over the members; lasting parts are the same in every month."""
     xi = np.empty((state.size, n))
     for name, where in state.blocks.items():
-        rng = generator("prior", name, *(key[:1] if name in PERSISTENT else key))
-        draws = rng.standard_normal((where.stop - where.start, n))
-        xi[where] = (draws - draws.mean(axis=1, keepdims=True)) * np.sqrt(n / max(n - 1, 1))
+        xi[where] = prior_noise(key[0], name, key[1], where.stop - where.start, n)
     return xi
 
 
@@ -206,54 +309,95 @@ def _push(model: ColumnModel, z: NDArray, signs: NDArray) -> NDArray[np.float64]
     return np.concatenate([*parts, nothing])
 
 
-def _summarise(
-    grid: Grid, model: ColumnModel, observations: Observations, optimum: Optimum, error: NDArray, draws: Draws
-) -> xr.Dataset:
-    state = model.state
-    after, linear, before = (state.log_co2 @ state.mix(d) for d in (draws.posterior, draws.linear, draws.prior))
-    factor, reference = np.exp(after), np.exp(before).mean(axis=1)
-    # A ratio of means with the same random numbers on both sides: exactly the prior where nothing was learned.
-    members = (state.mean_co2 / reference)[:, None] * factor
+def _summarise(month: Month, fit: Fit, draws: Draws, level: Level | None) -> xr.Dataset:
+    state, grid, observations = month.state, month.grid, month.observations
+    prior_members, members = _members(month, draws, fit, level)
     mean = members.mean(axis=1)
-    prior_members = (state.mean_co2 / reference)[:, None] * np.exp(before)
     total = _cells(state, mean[:, None])
     kernel = _cells(state, mean[:, None] * draws.response) / np.maximum(total, 1e-30)
-    change_after, change_before = (_cells(state, mean[:, None] * d) for d in (linear, before))
+    change_after, change_before = (
+        _cells(state, mean[:, None] * (state.log_co2 @ state.mix(d))) for d in (draws.linear, draws.prior)
+    )
     spread_before = change_before.var(axis=1)
     reduction = 1.0 - np.divide(
         change_after.var(axis=1), spread_before, out=np.ones_like(spread_before), where=spread_before > 0
     )
-    shape = (len(SECTORS), *grid.shape)
     count = np.bincount(observations.cell, minlength=state.n_cell)
     layers = {
         "averaging_kernel": np.mean(draws.signs * kernel, axis=1),
         "variance_reduction": reduction,
         "prior_sigma": _cells(state, prior_members).std(axis=1, ddof=1),
         "n_no2": count.astype(float),
+        "n_xco2": np.bincount(month.soundings.cell, minlength=state.n_cell).astype(float),
     }
-    residual = (observations.column - model.columns(optimum.z)) / error if error.size else np.zeros(0)
+    before = _by_sector(state, state.mean_co2[:, None])
+    by_sector = np.moveaxis(_by_sector(state, members), -1, 0).reshape(-1, len(SECTORS), *grid.shape)
     return xr.Dataset(
         {
-            "co2": (
-                ("member", "sector", "lat", "lon"),
-                np.moveaxis(_by_sector(state, members), -1, 0).reshape(-1, *shape),
-                {"units": "t"},
-            ),
+            "co2": (("member", "sector", "lat", "lon"), by_sector, {"units": "t"}),
+            "prior": (("sector", "lat", "lon"), before[..., 0].reshape(-1, *grid.shape), {"units": "t"}),
             **{name: (("lat", "lon"), values.reshape(grid.shape)) for name, values in layers.items()},
         },
         coords=grid.coords(),
-        attrs={
-            "n_obs": int(error.size),
-            "cost": optimum.cost,
-            "chi2": float(2 * optimum.cost / max(error.size, 1)),
-            "residual_rms": float(np.sqrt(np.mean(residual**2))) if error.size else 0.0,
-            "dofs": float(np.mean(np.sum(draws.prior**2 - draws.linear**2, axis=0))),
-            "steps": optimum.steps,
-            "products": optimum.products,
-            "converged": int(optimum.converged),
-            "lifetime": [float(t) for t in _group_lifetimes(model, optimum.z)],
-        },
+        attrs=_diagnostics(observations, fit, draws),
     )
+
+
+def _members(
+    month: Month, draws: Draws, fit: Fit, level: Level | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """CO2 of every entry for the members of the prior and of the posterior, t, both (n_china, member).
+
+    Each entry's members are scaled to the mean of their log-normal, mean exp(L z - (1 - left) v / 2), since fifty draws
+    tell it badly; where nothing was seen that is the prior's, exactly. Given a level, cells are shares of what their
+    province emits in their sector: deviations are divided by that of the whole province, of which the part off the grid
+    (1 - inside) is at its mean.
+    """
+    state = month.state
+    variance = state.variance(state.log_co2)
+    logs = [state.log_co2 @ state.mix(d) for d in (draws.prior, draws.linear)]
+    kept = np.clip(logs[1].var(axis=1) / np.maximum(logs[0].var(axis=1), 1e-12), 0.0, 1.0)
+    centre = state.log_co2 @ state.mix(fit.optimum.z[:, None])[:, 0] if fit.error.size else np.zeros(state.n_china)
+    means = [state.mean_co2, state.mean_co2 * np.exp(centre - (1 - kept) * variance / 2)]
+    both = [_spread(log, mean) for log, mean in zip(logs, means, strict=True)]
+    if level is None or not fit.error.size:
+        return both[0], both[1]
+    part = state.level_of_co2()
+    given = [part @ state.mix(d) for d in (draws.prior, draws.posterior)]
+    before, after = (np.asarray(state.membership.T @ (state.mean_co2[:, None] * np.exp(g))) for g in given)
+    believed = np.asarray(state.membership.T @ state.mean_co2)
+    scale = np.divide(believed, before.mean(axis=1), out=np.ones_like(believed), where=believed > 0)[:, None]
+    return _closed(month, both[0], scale * before), _closed(month, both[1], scale * after)
+
+
+def _spread(log: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Members with these deviations of their logarithms and this mean, (n_china, member)."""
+    x = np.exp(log)
+    return np.asarray(x * (mean / x.mean(axis=1))[:, None])
+
+
+def _closed(month: Month, x: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Members whose totals by region and sector are those of the level, (n_china, member)."""
+    membership, share = month.state.membership, month.inside[:, None]
+    got = np.asarray(membership.T @ x)
+    deviation = share * np.divide(got, wanted, out=np.ones_like(got), where=wanted > 0) + 1.0 - share
+    return np.asarray(x * (membership @ (1.0 / np.maximum(deviation, 1e-12))))
+
+
+def _diagnostics(observations: Observations, fit: Fit, draws: Draws) -> dict[str, object]:
+    model, optimum, error = fit.model, fit.optimum, fit.error
+    residual = (observations.column - model.columns(optimum.z)) / error if error.size else np.zeros(0)
+    return {
+        "n_obs": int(error.size),
+        "cost": optimum.cost,
+        "chi2": float(2 * optimum.cost / max(error.size, 1)),
+        "residual_rms": float(np.sqrt(np.mean(residual**2))) if error.size else 0.0,
+        "dofs": float(np.mean(np.sum(draws.prior**2 - draws.linear**2, axis=0))),
+        "steps": optimum.steps,
+        "products": optimum.products,
+        "converged": int(optimum.converged),
+        "lifetime": [float(t) for t in _group_lifetimes(model, optimum.z)],
+    }
 
 
 def _cells(state: State, values: NDArray) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy import sparse
 from pipeline.core.grid import Grid
 from pipeline.core.options import TransportOptions
 from pipeline.invert.model import Observations
+from pipeline.invert.tracks import Soundings, passive
 from pipeline.transport.footprint import Wind, class_shapes, footprints
 from pipeline.transport.winds import overpass_hour
 
@@ -24,29 +25,55 @@ PLAUSIBLE = 0.05
 
 @dataclass(frozen=True)
 class DayColumns:
-    """NO2 of one day on the grid: `column`, `sigma` (mol m-2), NaN where nothing is known, (n_lat, n_lon)."""
+    """One day on the grid: `column` and `sigma` (NO2 in mol m-2, XCO2 in ppm), NaN where nothing is known."""
 
     column: NDArray[np.float64]
     sigma: NDArray[np.float64]
 
 
-def merge_instruments(days: Iterable[xr.Dataset], error_floor: float) -> DayColumns:
-    """One day's columns of all instruments, weighted by precision.
+def merge_columns(days: Iterable[xr.Dataset], error_floor: float) -> DayColumns:
+    """One day's NO2 columns of all instruments, weighted by precision.
 
     Each Dataset has `no2_column`, `no2_column_uncertainty` (mol m-2), `valid_fraction` and perhaps `amf_factor`, dims
     (lat, lon). With an air-mass factor recomputed for our own profile the column becomes V = y / amf_factor. A stated
     error below the floor is raised to it in quadrature.
     """
-    weight_sum: NDArray | float = 0.0
-    value_sum: NDArray | float = 0.0
+    parts = []
     for day in days:
         y = day["no2_column"].values.astype(float)
         s = day["no2_column_uncertainty"].values.astype(float)
         if "amf_factor" in day:
             factor = day["amf_factor"].values.astype(float)
             y, s = y / factor, s / factor
-        ok = np.isfinite(y) & np.isfinite(s) & (s > 0) & (np.abs(y) < PLAUSIBLE)
-        ok &= day["valid_fraction"].values >= MIN_VALID_FRACTION
+        enough = (np.abs(y) < PLAUSIBLE) & (day["valid_fraction"].values >= MIN_VALID_FRACTION)
+        parts.append((np.where(enough, y, np.nan), s))
+    return _by_precision(parts, error_floor)
+
+
+def merge_soundings(days: Iterable[xr.Dataset], error_floor: float) -> DayColumns:
+    """One day's XCO2 of all instruments over the averaging kernel of the boundary layer, ppm, weighted by precision.
+
+    Each Dataset has `xco2`, `xco2_uncertainty` (ppm) and perhaps `averaging_kernel_pbl`, dims (lat, lon). A retrieval
+    shows a times a change of the boundary layer, so contrasts and their errors are divided by a. An offset between
+    instruments on one day is taken out where they meet, by the scene's own offset where they do not.
+    """
+    parts = []
+    for day in days:
+        x, s = day["xco2"].values.astype(float), day["xco2_uncertainty"].values.astype(float)
+        if "averaging_kernel_pbl" in day:
+            kernel = day["averaging_kernel_pbl"].values.astype(float)
+            middle = np.nanmedian(x) if np.isfinite(x).any() else 0.0
+            kernel = np.where(kernel > 0.2, kernel, np.nan)
+            x, s = middle + (x - middle) / kernel, s / kernel
+        parts.append((x, s))
+    return _by_precision(parts, error_floor)
+
+
+def _by_precision(parts: Iterable[tuple[NDArray, NDArray]], error_floor: float) -> DayColumns:
+    weight_sum: NDArray | float = 0.0
+    value_sum: NDArray | float = 0.0
+    for y, s in parts:
+        ok = np.isfinite(y) & np.isfinite(s) & (s > 0)
         w = np.where(ok, 1.0 / (np.where(ok, s, 1.0) ** 2 + error_floor**2), 0.0)
         weight_sum = weight_sum + w
         value_sum = value_sum + w * np.where(ok, y, 0.0)
@@ -114,37 +141,80 @@ def observe_month(
     -------
     Observations and counts of what was seen, used and dropped.
     """
-    n_block = sum(a * b for a, b in class_shapes(grid, transport))
-    matrices: list[sparse.csr_matrix] = [sparse.csr_matrix((0, n_block), dtype=np.float32)]
-    cells, columns, sigmas, numbers = [], [], [], []
-    counts = {"days": len(days), "days_without_wind": 0, "missing": 0, "used": 0}
-    hour = overpass_hour(grid.lon)
-    for number, (day, seen) in enumerate(sorted(days.items())):
-        usable = np.isfinite(seen.column) & wanted
-        counts["missing"] += int((wanted & ~usable).sum())
-        if not usable.any():
-            continue
-        wind = day_wind(weather, day, transport.ages[-1])
-        if wind is None:
-            counts["days_without_wind"] += 1
-            continue
-        receptors = np.flatnonzero(usable)
-        matrices.append(footprints(grid, wind, receptors, hour, transport))
-        cells.append(receptors)
-        columns.append(seen.column.ravel()[receptors])
-        sigmas.append(seen.sigma.ravel()[receptors])
-        numbers.append(np.full(receptors.size, number))
-        counts["used"] += receptors.size
+    usable = {day: np.flatnonzero(np.isfinite(seen.column) & wanted) for day, seen in days.items()}
+    followed = list(_follow(grid, usable, weather, transport))
+    counts = {
+        "days": len(days),
+        "days_without_wind": sum(r.size > 0 for r in usable.values()) - len(followed),
+        "missing": sum(int(wanted.sum()) - r.size for r in usable.values()),
+        "used": sum(p.receptors.size for p in followed),
+    }
     return (
         Observations(
-            sparse.vstack(matrices, format="csr"),
-            _joined(cells, np.int64),
-            _joined(columns, float),
-            _joined(sigmas, float),
-            _joined(numbers, np.int64),
+            _stacked(followed, grid, transport),
+            _joined([p.receptors for p in followed], np.int64),
+            _joined([days[p.day].column.ravel()[p.receptors] for p in followed], float),
+            _joined([days[p.day].sigma.ravel()[p.receptors] for p in followed], float),
+            _joined([np.full(p.receptors.size, p.number) for p in followed], np.int64),
         ),
         counts,
     )
+
+
+def observe_tracks(
+    grid: Grid,
+    days: Mapping[np.datetime64, DayColumns],
+    weather: xr.Dataset,
+    per_ppm: NDArray[np.float64],
+    wanted: NDArray[np.bool_],
+    transport: TransportOptions,
+) -> Soundings:
+    """All usable XCO2 of a month with its source-receptor matrix.
+
+    Parameters
+    ----------
+    days : XCO2 and its sigma by day, ppm; (`merge_soundings`).
+    per_ppm : kg m-2 of CO2 that change XCO2 by 1 ppm, (n_lat, n_lon).
+    """
+    scheme = passive(transport)
+    usable = {day: np.flatnonzero(np.isfinite(seen.column) & wanted) for day, seen in days.items()}
+    followed = list(_follow(grid, usable, weather, scheme))
+    cell = _joined([p.receptors for p in followed], np.int64)
+    to_ppm = sparse.diags(1.0 / per_ppm.ravel()[cell])
+    return Soundings(
+        sparse.csr_matrix(to_ppm @ _stacked(followed, grid, scheme)),
+        cell,
+        _joined([days[p.day].column.ravel()[p.receptors] for p in followed], float),
+        _joined([days[p.day].sigma.ravel()[p.receptors] for p in followed], float),
+        _joined([np.full(p.receptors.size, p.number) for p in followed], np.int64),
+    )
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A day whose air was followed: its number in the month, receptors and their source-receptor matrix."""
+
+    day: np.datetime64
+    number: int
+    receptors: NDArray[np.int64]
+    matrix: sparse.csr_matrix
+
+
+def _follow(
+    grid: Grid, usable: Mapping[np.datetime64, NDArray[np.int64]], weather: xr.Dataset, scheme: TransportOptions
+) -> Iterator[_Followed]:
+    """Follow the air of every day that has receptors and a wind."""
+    hour = overpass_hour(grid.lon)
+    for number, (day, receptors) in enumerate(sorted(usable.items())):
+        wind = day_wind(weather, day, scheme.ages[-1]) if receptors.size else None
+        if wind is not None:
+            yield _Followed(day, number, receptors, footprints(grid, wind, receptors, hour, scheme))
+
+
+def _stacked(followed: list[_Followed], grid: Grid, scheme: TransportOptions) -> sparse.csr_matrix:
+    n_block = sum(a * b for a, b in class_shapes(grid, scheme))
+    empty = sparse.csr_matrix((0, n_block), dtype=np.float32)
+    return sparse.vstack([empty, *(p.matrix for p in followed)], format="csr")
 
 
 def _joined(parts: list[NDArray], dtype: type) -> NDArray:

@@ -23,9 +23,10 @@ from pipeline.core.provinces import gb_code
 from pipeline.core.regions import Regions
 from pipeline.core.schema import SECTORS
 
-CLASSES = (*SECTORS, "floor")
-"""Source classes of the state: the sectors as the proxies place them, and a floor under every land cell (industry)."""
-CLASS_SECTOR = (0, 1, 2, 3, 1)
+CLASSES = (*SECTORS, "works", "floor")
+"""Source classes of the state: the sectors as points and proxies place them, industry that no listed plant explains,
+and a floor under every land cell (industry too)."""
+CLASS_SECTOR = (0, 1, 2, 3, 1, 1)
 """Sector each class counts to."""
 _ITERATIONS = 6
 _REACH = 10
@@ -77,7 +78,7 @@ def build_prior(
     covariance = _first_covariance(len(regions.codes), options)
     rows = _rows_of_year(totals, year, regions)
     level, covariance = constrain_totals(first_guess, covariance, rows)
-    annual = np.einsum("ps,psyx->syx", level, pattern)
+    annual = np.einsum("pc,pcyx->cyx", level[:, CLASS_SECTOR[:-1]], pattern)
     annual = _with_floor(annual, level, shares, proxies, options)
     season = seasons(proxies.temperature, year)
     monthly = annual[None] * season[:, CLASS_SECTOR]
@@ -95,14 +96,17 @@ def build_prior(
 def _patterns(
     grid: Grid, proxies: Proxies, tonnes: NDArray, options: PriorOptions
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of each cell in its region's sector (region, sector, lat, lon), and first totals (region, sector) in t."""
+    """Share of each cell in its region's sector by class (region, class, lat, lon), and first totals (region, sector).
+
+    All classes but the floor; industry's two classes share its total.
+    """
     shares = proxies.shares
     covered = shares.sum(axis=0)
     people = np.nan_to_num(proxies.people)
     glow = np.nan_to_num(proxies.lights) * grid.area / 1e6
     inside = np.where(covered > 0, shares / np.maximum(covered, 1e-9), 0.0)
     region_people = (inside * people).sum(axis=(1, 2))
-    pattern = np.zeros((len(shares), len(SECTORS), *grid.shape))
+    pattern = np.zeros((len(shares), len(CLASSES) - 1, *grid.shape))
     totals = np.outer(region_people, options.tonnes_per_person)
     spread = {
         "power": glow,
@@ -115,7 +119,10 @@ def _patterns(
         region_points = placed.sum(axis=(1, 2))
         diffuse = _normalised(inside * (spread[sector] + 1e-6 * grid.area / 1e6))
         share = np.where(region_points > 0, options.point_share[s], 0.0)[:, None, None]
-        pattern[:, s] = share * _normalised(placed) + (1 - share) * diffuse
+        if sector == "industry":
+            pattern[:, s], pattern[:, CLASSES.index("works")] = share * _normalised(placed), (1 - share) * diffuse
+        else:
+            pattern[:, s] = share * _normalised(placed) + (1 - share) * diffuse
         if options.point_share[s] == 1.0 and region_points.sum() > 0:
             # A region without a listed plant still has some power from small ones.
             totals[:, s] = np.maximum(region_points, 0.05 * totals[:, s])
@@ -202,7 +209,7 @@ def _with_floor(
     glow = np.sqrt(np.nan_to_num(proxies.lights))
     weak = _normalised(shares * (glow + 0.05 * glow.mean() + 1e-6))
     kept = annual.copy()
-    kept[:2] *= 1.0 - options.floor_share
+    kept[[k for k, s in enumerate(CLASS_SECTOR[:-1]) if s < 2]] *= 1.0 - options.floor_share
     return np.concatenate([kept, np.einsum("p,pyx->yx", moved, weak)[None]])
 
 

@@ -21,8 +21,10 @@ from pipeline.core.schema import SECTORS
 from pipeline.core.units import EARTH_RADIUS
 from pipeline.invert.prior import CLASS_SECTOR, CLASSES
 
-PERSISTENT = ("totals", "cells", "other_cells", "ratio_nation", "ratio_province")
+PERSISTENT = ("totals", "cells", "other_cells", "ratio_nation", "ratio_province", "gain")
 """Blocks whose errors last through a year: members draw them once, not month by month."""
+LEVEL = ("totals", "month", "month_nation", "ratio_nation", "ratio_province", "gain")
+"""Blocks that say how much a province emits in a sector and month, and how much NO2 is seen of it: not where."""
 _SPREAD_OUT = {"transport", "residential"}
 _BACKGROUND_STEP = 4.0
 
@@ -36,9 +38,11 @@ class State:
     cell : flat cell of each entry, shape (n_entry,); the first `n_china` entries are CO2 sources, the rest NOx only.
     source : class of each of the first `n_china` entries.
     mean_co2 : prior mean of the CO2 entries, t per month; `mean_nox` of all entries, kg s-1.
+    membership : share of each CO2 entry in each region x sector, (n_china, region x sector), rows summing to 1.
     log_co2, log_nox : the sparse parts of L_x, L_e, shape (n_entry, size); L z = log @ mix(z).
     blocks : where each part of z lies; `roots` the dense square roots of those that are correlated.
     group : lifetime group of every cell.
+    left : share of each entry's prior variance that the columns are expected to leave; 1 where nobody looked before.
     background_basis : (n_background, n_cell) interpolation from the nodes to cells.
     """
 
@@ -47,6 +51,7 @@ class State:
     n_china: int
     mean_co2: NDArray[np.float64]
     mean_nox: NDArray[np.float64]
+    membership: sparse.csr_matrix
     log_co2: sparse.csr_matrix
     log_nox: sparse.csr_matrix
     blocks: dict[str, slice]
@@ -54,11 +59,26 @@ class State:
     group: NDArray[np.int64]
     background_basis: sparse.csr_matrix
     n_cell: int
+    left: NDArray[np.float64]
 
     @property
     def size(self) -> int:
         """Length of z."""
         return int(self.log_nox.shape[1])
+
+    def free(self, pinned: Sequence[str]) -> NDArray[np.float64]:
+        """1 where z may move, 0 in the pinned blocks, (size, 1)."""
+        mask = np.ones((self.size, 1))
+        for name in pinned:
+            mask[self.blocks[name]] = 0.0
+        return mask
+
+    def level_of_co2(self) -> sparse.csr_matrix:
+        """The part of L_x that belongs to the level, same shape."""
+        keep = np.zeros(self.size)
+        for name in LEVEL:
+            keep[self.blocks[name]] = 1.0
+        return sparse.csr_matrix(self.log_co2 @ sparse.diags(keep))
 
     def mix(self, z: NDArray) -> NDArray:
         """C z: blocks that have a dense square root become correlated, the rest stays; (size, ...) -> same."""
@@ -87,6 +107,16 @@ class State:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What earlier stages found: `spread` of each cell's own deviation over the first prior's (n_cell,), and the share
+    `left` of each entry's variance that the columns of the month leave (n_entry,).
+    """
+
+    spread: NDArray[np.float64]
+    left: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Land:
     """Whose land the cells are: `shares` (region, n_cell), `region_group` index of each region, `n_group`."""
 
@@ -104,6 +134,7 @@ def build_state(
     seconds: float,
     options: InversionOptions,
     prior: PriorOptions,
+    found: Found | None = None,
 ) -> State:
     """The state of one month.
 
@@ -113,46 +144,60 @@ def build_state(
     other_nox : prior mean NOx of what is not Chinese CO2 (foreign land, ships, soil), kg s-1, (n_cell,).
     log_covariance : of the yearly totals, region-major (region x sector) squared.
     seconds : length of the month.
+    found : what came before: how much narrower cells are known, what their columns will leave.
     """
     source, cell = np.nonzero(co2 > 0)
     other = np.flatnonzero(other_nox > 0)
     ratio = np.array(options.nox_ratio)[np.array(CLASS_SECTOR)] * np.array(options.daytime)[np.array(CLASS_SECTOR)]
-    nox = np.concatenate([co2[source, cell] * ratio[source] / seconds, other_nox[other]])
+    columns = _cell_columns(grid, source, cell, prior)
+    left = np.ones(len(source) + len(other))
+    if found is not None:
+        columns = sparse.csr_matrix(sparse.diags(found.spread[cell]) @ columns)
+        left[: len(source)] = 1.0 / (1.0 + found.spread[cell] ** 2 * (1.0 / found.left[: len(source)] - 1.0))
+        left[len(source) :] = found.left[len(source) :]
+    mean = co2[source, cell]
+    nox = np.concatenate([mean * ratio[source] / seconds, other_nox[other]])
     builder = _Columns(len(source) + len(other))
     entries = np.arange(len(source))
     region_sector = _membership(land, source, cell)
-    n_total = log_covariance.shape[0]
     builder.add("totals", region_sector, both=True)
     builder.add("month", region_sector * prior.sigma_month, both=True)
-    for name, columns in _cell_columns(grid, source, cell, prior).items():
-        builder.add(name, columns, both=True)
+    sector = np.array(CLASS_SECTOR)[source]
+    of_sector = sparse.csr_matrix((np.ones(len(source)), (entries, sector)), shape=(len(source), len(SECTORS)))
+    builder.add("month_nation", of_sector @ sparse.diags(np.array(prior.sigma_month_nation)), both=True)
+    builder.add("cells", columns, both=True)
     group = _cell_group(land)
     builder.add("other", _other_columns(group[other], land.n_group, options), both=False, first=len(source))
     cells = _kernel(grid, other, options.sigma_foreign_cell, prior.correlation)
     builder.add("other_cells", cells, both=False, first=len(source))
-    sector = np.array(CLASS_SECTOR)[source]
-    nation = sparse.csr_matrix((np.full(len(source), options.sigma_ratio_nation), (entries, sector)),
-                               shape=(len(source), len(SECTORS)))  # fmt: skip
-    builder.add("ratio_nation", nation, both=False)
+    builder.add("ratio_nation", of_sector * options.sigma_ratio_nation, both=False)
     builder.add("ratio_province", region_sector * options.sigma_ratio_province, both=False)
+    everything = np.full((len(source) + len(other), 1), options.sigma_gain)
+    builder.add("gain", sparse.csr_matrix(everything), both=False)
     builder.add("lifetime", sparse.csr_matrix((0, land.n_group)), both=False)
     basis = _background_basis(grid)
     builder.add("background", sparse.csr_matrix((0, basis.shape[1] + 1)), both=False)
-    jitter = 1e-12 * np.eye(n_total)
     return State(
         cell=np.concatenate([cell, other]),
         source=source,
         n_china=len(source),
-        mean_co2=co2[source, cell],
+        mean_co2=mean,
         mean_nox=nox,
         log_co2=builder.matrix(co2_only=True)[: len(source)],
         log_nox=builder.matrix(co2_only=False),
         blocks=builder.blocks,
-        roots={"totals": np.asarray(np.linalg.cholesky(log_covariance + jitter), np.float64)},
+        membership=region_sector,
+        roots={"totals": total_root(log_covariance)},
         group=group_of_cells(group, grid.shape),
         background_basis=basis,
         n_cell=grid.n_lat * grid.n_lon,
+        left=left,
     )
+
+
+def total_root(log_covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Square root of the covariance of ln totals, (region x sector) squared."""
+    return np.asarray(np.linalg.cholesky(log_covariance + 1e-12 * np.eye(len(log_covariance))), np.float64)
 
 
 class _Columns:
@@ -197,7 +242,7 @@ def _membership(land: Land, source: NDArray[np.int64], cell: NDArray[np.int64]) 
 
 def _cell_columns(
     grid: Grid, source: NDArray[np.int64], cell: NDArray[np.int64], prior: PriorOptions
-) -> dict[str, sparse.csr_matrix]:
+) -> sparse.csr_matrix:
     """Columns of each cell's own deviation: independent for plants, correlated over a length for spread-out sources."""
     parts = []
     for k, name in enumerate(CLASSES):
@@ -207,7 +252,7 @@ def _cell_columns(
             parts.append(_kernel(grid, of_class, sigma, prior.correlation))
         else:
             parts.append(sparse.diags(np.full(of_class.size, sigma), format="csr"))
-    return {"cells": sparse.block_diag(parts, format="csr")}
+    return sparse.block_diag(parts, format="csr")
 
 
 def _kernel(grid: Grid, cells: NDArray[np.int64], sigma: float, length: float) -> sparse.csr_matrix:

@@ -9,7 +9,9 @@ from scipy import sparse
 from pipeline.core.grid import Grid
 from pipeline.core.options import InversionOptions, PriorOptions, TransportOptions
 from pipeline.invert.model import ColumnModel, Observations
+from pipeline.invert.month import Month
 from pipeline.invert.state import Land, State, build_state
+from pipeline.invert.tracks import Soundings, passive
 from pipeline.transport.footprint import Wind, aggregation, footprints
 
 SECONDS = 30 * 86400.0
@@ -26,8 +28,28 @@ class Case:
     transport: TransportOptions
     options: InversionOptions
 
-    def model(self, precision=np.float32) -> ColumnModel:
-        return ColumnModel(self.state, self.observations, self.blocks, self.transport, self.options, precision)
+    def model(self, precision=np.float32, left=1.0) -> ColumnModel:
+        return ColumnModel(self.state, self.observations, self.blocks, self.transport, self.options, precision, left)
+
+    def month(self, key=(0, "x"), **changes) -> Month:
+        """The month's problem; everything lies on the grid and XCO2 saw nothing."""
+        n_total = self.state.membership.shape[1]
+        blocks = aggregation(self.grid, passive(self.transport))[0].shape[0]
+        nothing = Soundings(sparse.csr_matrix((0, blocks)), *(np.zeros(0, t) for t in (int, float, float, int)))
+        month = Month(
+            self.grid,
+            self.state,
+            self.observations,
+            self.blocks,
+            np.ones(n_total),
+            np.arange(n_total // 4),
+            nothing,
+            self.transport,
+            self.options,
+            key,
+            SECONDS,
+        )
+        return replace(month, **changes)
 
     def with_columns(self, column: np.ndarray, sigma: float) -> "Case":
         observations = replace(self.observations, column=column, sigma=np.full(column.size, sigma))
@@ -43,7 +65,9 @@ def make_case(n_days: int = 4, shape: tuple[int, int] = (6, 8), **options) -> Ca
     shares = np.zeros((2, *shape))
     shares[0, :, : shape[1] // 2], shares[1, :, shape[1] // 2 :] = 1.0, 1.0
     land = Land(shares.reshape(2, -1), np.array([0, 1]), 2)
-    co2 = rng.lognormal(11, 1, (5, n_cell))
+    co2 = rng.lognormal(11, 1, (6, n_cell))
+    # As in the prior: what no list and no light explains is a small part.
+    co2[4:] *= np.array([[0.3], [0.05]])
     co2[0, rng.random(n_cell) < 0.6] = 0.0
     covariance = 0.05**2 + 0.15**2 * np.eye(8)
     other = np.full(n_cell, 2e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.invert.model import weighted_normal
-from pipeline.invert.month import draw, separate_error, solve_month
+from pipeline.invert.month import Fit, draw, look_month, separate_error
 from pipeline.invert.solve import conjugate_gradient, minimise
 
 from .conftest import make_case
@@ -54,7 +54,8 @@ def test_conjugate_gradient_gives_the_dense_posterior(case):
 
 def test_optimum_has_no_gradient(case):
     model = case.model(np.float64)
-    optimum, error = minimise(model, case.observations.column, lambda m: np.full(m.size, 5e-6), 40)
+    error = np.full(case.observations.column.size, 5e-6)
+    optimum = minimise(model, case.observations.column, error, 60)
     tangent = model.linearise(optimum.z)
     residual = (case.observations.column - model.columns(optimum.z)) / model.unit * (model.unit / error) ** 2
     gradient = tangent.adjoint((model.matrix.T @ residual)[:, None])[:, 0] - optimum.z
@@ -73,8 +74,10 @@ def test_members_have_the_covariance_of_the_posterior():
     case = base.with_columns(column, 5e-6)
     model = case.model(np.float64)
     error = np.full(column.size, 5e-6)
-    optimum, _ = minimise(model, column, lambda m: error, 10)
-    draws = draw(model, case.observations, optimum, error, case.options, (0, "x"))
+    optimum = minimise(model, column, error, 20)
+    free, left = np.ones((case.state.size, 1)), np.ones(case.state.cell.size)
+    fit = Fit(model, optimum, error, free, left, (model.matrix, (model.unit / error) ** 2))
+    draws = draw(case.month(), fit, tolerance=1e-3)
     v, h = dense_tangent(model, optimum.z), model.matrix.toarray()
     weight = (model.unit / error) ** 2
     posterior = np.linalg.inv(np.eye(case.state.size) + v.T @ h.T @ (weight[:, None] * (h @ v)))
@@ -87,7 +90,7 @@ def test_members_have_the_covariance_of_the_posterior():
 
 def test_no_observation_gives_the_prior_exactly():
     case = make_case(n_days=0)
-    solved = solve_month(case.grid, case.state, case.observations, case.blocks, case.transport, case.options, (0, "x"))
+    solved = look_month(case.month())[0]
     prior = np.zeros(case.state.n_cell)
     np.add.at(prior, case.state.cell[: case.state.n_china], case.state.mean_co2)
     assert solved["co2"].mean("member").sum("sector").values.ravel() == pytest.approx(prior, rel=1e-12)
@@ -98,7 +101,7 @@ def test_no_observation_gives_the_prior_exactly():
 
 def test_missing_observations_change_nothing_elsewhere(case):
     """Members are positive, the mean of the members is the Laplace mean, columns are better explained."""
-    solved = solve_month(case.grid, case.state, case.observations, case.blocks, case.transport, case.options, (0, "x"))
+    solved = look_month(case.month())[0]
     assert solved["co2"].values.min() >= 0
     assert solved.attrs["dofs"] > 5
     model = case.model()
@@ -111,45 +114,40 @@ def test_posterior_variance_never_exceeds_the_prior():
     rng = np.random.default_rng(5)
     column = base.model().columns(0.5 * rng.standard_normal(base.state.size))
     case = base.with_columns(column, 5e-6)
-    solved = solve_month(case.grid, case.state, case.observations, case.blocks, case.transport, case.options, (0, "x"))
+    solved = look_month(case.month())[0]
     # Common random numbers leave sampling noise of a few per cent.
     assert solved["variance_reduction"].values.min() > -0.15
     assert solved["variance_reduction"].values.mean() > 0.2
 
 
 def test_lasting_parts_are_the_same_draw_in_every_month(case):
-    first, second = (
-        solve_month(case.grid, case.state, case.observations, case.blocks, case.transport, case.options, (0, month))
-        for month in ("2022-01", "2022-02")
-    )
+    first, second = (look_month(case.month((0, month)))[0] for month in ("2022-01", "2022-02"))
     totals = [s["co2"].sum(("sector", "lat", "lon")).values for s in (first, second)]
     assert np.corrcoef(*totals)[0, 1] > 0.5
     assert not np.allclose(*totals)
 
 
 def test_same_seed_gives_the_same_bytes(case):
-    a, b = (
-        solve_month(case.grid, case.state, case.observations, case.blocks, case.transport, case.options, (3, "x"))
-        for _ in range(2)
-    )
+    a, b = (look_month(case.month((3, "x")))[0] for _ in range(2))
     assert a["co2"].values.tobytes() == b["co2"].values.tobytes()
 
 
 @pytest.mark.slow
 def test_laplace_mean_and_sigma_against_mcmc():
-    """One log-normal source class in a small box: the product's mean and sigma against a long random walk."""
+    """A small box of log-normal sources: the product's mean and sigma against a long random walk."""
     base = make_case(n_days=3, shape=(2, 4), members=400, sample_share=1.0)
     rng = np.random.default_rng(6)
-    column = base.model().columns(0.5 * rng.standard_normal(base.state.size))
+    column = base.model(left=0.0).columns(0.5 * rng.standard_normal(base.state.size))
     sigma = 0.3 * np.median(np.abs(column))
     case = base.with_columns(column + rng.normal(0, sigma, column.size), sigma)
     case = replace(case, options=replace(case.options, model_error=0.0))
-    model = case.model(np.float64)
+    # Given an emission, nothing is left of its variance.
+    model = case.model(np.float64, left=0.0)
 
     def cost(z: np.ndarray) -> float:
         return 0.5 * z @ z + 0.5 * np.sum(((case.observations.column - model.columns(z)) / sigma) ** 2)
 
-    solved = solve_month(case.grid, case.state, case.observations, case.blocks, case.transport, case.options, (0, "x"))
+    solved = look_month(case.month())[0]
     ours = solved["co2"].sum(("sector", "lat", "lon")).values
     # Preconditioned Crank-Nicolson: the prior is invariant, so only the misfit decides.
     state, z, chain = case.state, np.zeros(case.state.size), []
@@ -157,13 +155,14 @@ def test_laplace_mean_and_sigma_against_mcmc():
     variance = state.variance(state.log_co2)
     for step in range(40_000):
         trial = np.sqrt(1 - 0.15**2) * z + 0.15 * rng.standard_normal(z.size)
+        trial[state.blocks["gain"]] = 0.0
         new = cost(trial) - 0.5 * trial @ trial
         if np.log(rng.random()) < misfit - new:
             z, misfit = trial, new
         if step > 4_000 and step % 20 == 0:
             chain.append(np.sum(state.mean_co2 * np.exp(state.log_co2 @ state.mix(z) - variance / 2)))
-    assert ours.mean() == pytest.approx(np.mean(chain), rel=0.06)
-    assert ours.std() == pytest.approx(np.std(chain), rel=0.25)
+    assert ours.mean() == pytest.approx(np.mean(chain), rel=0.10)
+    assert ours.std() == pytest.approx(np.std(chain), rel=0.40)
 
 
 def test_errors_that_grow_with_the_column_are_told_from_noise():
