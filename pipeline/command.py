@@ -224,7 +224,9 @@ def unit_counts(settings: Settings) -> dict[str, int]:
     return {
         "prepare": len(settings.year),
         "observe": n_month,
-        **({"first look": n_month, "features": len(settings.year), "learn": 1} if settings.learn else {}),
+        "first look": n_month,
+        "level": 1,
+        **({"features": len(settings.year), "learn": 1} if settings.learn else {}),
         "invert": n_month,
         "product 0.25": n_month,
         **({"product 1 km": n_tile} if settings.fine else {}),

@@ -224,6 +224,8 @@ def invert(
     """Solve one month; `paths` name the prepared year, the observations, the level and perhaps the learned field."""
     problem = _month(store, settings, grid, year, month, paths)
     solved, diagnostics = _on_domain(problem, solve_month(problem.month, _level(store, paths["level"], problem)))
+    proxies = open_cube(store, paths["prepared"], chunks=None)["co2"].isel(time=month - 1).sum("source").values
+    solved = solved.assign(proxy_prior=(("lat", "lon"), proxies[grid.window(settings.grid)], {"units": "t"}))
     write_cube(store, out, solved)
     return {"outputs": [out], "diagnostics": diagnostics}
 

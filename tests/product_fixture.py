@@ -183,6 +183,7 @@ def _emissions(samples: np.ndarray, mean: np.ndarray, prior: np.ndarray, rng: np
             "co2_emission_p95": p95,
             "co2_prior": prior,
             "co2_prior_sigma": 0.7 * prior,
+            "co2_proxy_prior": prior,
             "averaging_kernel": seen,
             "variance_reduction": seen**2,
             "n_no2": np.where(np.isnan(mean), np.nan, rng.poisson(14, mean.shape)),

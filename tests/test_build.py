@@ -228,7 +228,7 @@ def test_preview_computes_nothing(built, capsys):
     flags = ["--year", "2022", "--months", "7", "--domain", DOMAIN, "--store", built.url, "--preview", "--json"]
     before = sorted(os.listdir(Path(built.url) / "products"))
     assert main(flags) == 0
-    assert json.loads(capsys.readouterr().out)["task_count"] == 8
+    assert json.loads(capsys.readouterr().out)["task_count"] == 9
     assert sorted(os.listdir(Path(built.url) / "products")) == before
 
 

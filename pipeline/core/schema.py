@@ -113,6 +113,7 @@ PRODUCTS: dict[str, Schema] = {
                 "co2_emission_p95",
                 "co2_prior",
                 "co2_prior_sigma",
+                "co2_proxy_prior",
             )
         }
         | {name: Var("1") for name in ("averaging_kernel", "variance_reduction", "n_no2", "n_xco2")}

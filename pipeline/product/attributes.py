@@ -28,6 +28,7 @@ LONG_NAMES = {
     "co2_emission_p95": "95 % quantile of co2_emission",
     "co2_prior": "prior mean of the CO2 emitted in the month",
     "co2_prior_sigma": "standard deviation of the prior",
+    "co2_proxy_prior": "what proxies and believed totals had before anything was learned from satellites",
     "averaging_kernel": "diagonal of the averaging kernel (correlated errors may take it out of 0..1)",
     "variance_reduction": "1 - posterior variance / prior variance",
     "n_no2": "NO2 observations that touched the cell in the month",

@@ -46,7 +46,7 @@ def month_cubes(
     Parameters
     ----------
     month : `co2` (member, sector, lat, lon) and `prior` (sector, lat, lon) in tonnes, the Chinese part of each cell,
-        sectors in the order of `SECTORS`;
+        sectors in the order of `SECTORS`; perhaps `proxy_prior` (lat, lon), where `prior` was learned from it;
         `prior_sigma`, `averaging_kernel`, `variance_reduction`, `n_no2`, `n_xco2` and perhaps `inflation` (lat, lon).
     areas : what totals are made for.
     china_fraction : (lat, lon); cells with 0 become NaN.
@@ -72,6 +72,7 @@ def month_cubes(
         "co2_emission_p05": low,
         "co2_emission_p95": high,
         "co2_prior": prior,
+        "co2_proxy_prior": month["proxy_prior"].values if "proxy_prior" in month else prior,
         **{k: month[v].values for k, v in _PASSED.items()},
     }
     return {

@@ -34,7 +34,7 @@ def truth_scores(product: Product, year: int) -> dict[str, float]:
     now, land = product.of_year(year), product.land
     mean, prior, low, high = (
         product.monthly(name, year)[:, land]
-        for name in ("co2_emission", "co2_prior", "co2_emission_p05", "co2_emission_p95")
+        for name in ("co2_emission", "co2_proxy_prior", "co2_emission_p05", "co2_emission_p95")
     )
     scores = cell_scores(mean, prior, low, high, product.truth[now][:, land])
     codes = [c for c in product.provinces if c in product.true_totals]
@@ -53,11 +53,11 @@ def skill(product: Product) -> str:
     for year in product.years:
         scores = truth_scores(product, year)
         rows = [(label, _format(f, scores[f"prior_{key}"]), _format(f, scores[key])) for label, key, f in _SKILL_ROWS]
-        table = html.table((f"Cells, {product.period(year)}", "Prior", "Posterior"), rows)
+        table = html.table((f"Cells, {product.period(year)}", "Proxy prior", "Posterior"), rows)
         ranges = html.table(("Ranges and totals", "Value", "Should be"), _range_rows(scores))
         tables.append(html.boxed("two", html.panel(table), html.panel(ranges)))
     now = product.of_year(product.years[-1])
-    mean, prior = (product.cells[n].to_numpy()[now][:, product.land] for n in ("co2_emission", "co2_prior"))
+    mean, prior = (product.cells[n].to_numpy()[now][:, product.land] for n in ("co2_emission", "co2_proxy_prior"))
     drawing = _scatter(prior, mean, product.truth[now][:, product.land])
     caption = "Density of cells and months; on the blue line the estimate is the truth."
     return html.section(

@@ -18,6 +18,7 @@ def score_truth(store: Store, version: str) -> dict[int, dict[str, float]]:
     """Scores by year (`pipeline.core.metrics.cell_scores` and `total_scores`).
 
     Cells are all those of the product with their month, zeros included; totals are those of the provinces and nation.
+    The prior of the scores is that of the proxies: a learned one has heard of the satellites already.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def score_year(product: Version, year: int) -> dict[str, float]:
     truth = true_months(product, year)
     layers = (
         product.cells[name].isel(time=now).to_numpy()[:, land]
-        for name in ("co2_emission", "co2_prior", "co2_emission_p05", "co2_emission_p95")
+        for name in ("co2_emission", "co2_proxy_prior", "co2_emission_p05", "co2_emission_p95")
     )
     mean, prior, low, high = layers
     scores = cell_scores(mean, prior, low, high, truth[:, land])

@@ -20,11 +20,10 @@ from pipeline.store.location import Store
 from pipeline.store.verify import verify
 
 DOMAIN, MONTHS = "115,38,117,40", "6,7"
-STAGES = ("prepare", "observe", "first look", "features", "learn", "invert", "product 0.25", "product 1 km")
+STAGES = ("prepare", "observe", "first look", "level", "features", "learn", "invert", "product 0.25", "product 1 km")
 LIGHT = {
     "CARBONCUBE_INVERSION__MEMBERS": "8",
     "CARBONCUBE_INVERSION__ITERATIONS": "3",
-    "CARBONCUBE_INVERSION__CORRECTIONS": "1",
     "CARBONCUBE_TRANSPORT__MARGIN": "4",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "8s",
 }

@@ -28,7 +28,7 @@ def test_scores_are_those_of_a_second_computation(made, scores) -> None:
     x, t = cells["co2_emission"].values.ravel(), truth.values.ravel()
     assert scores["r2_monthly"] == pytest.approx(r2_score(t, x))
     assert scores["prior_r2_annual"] == pytest.approx(
-        r2_score(truth.sum("time").values.ravel(), cells["co2_prior"].sum("time").values.ravel())
+        r2_score(truth.sum("time").values.ravel(), cells["co2_proxy_prior"].sum("time").values.ravel())
     )
     assert scores["relative_mae"] == pytest.approx(np.abs(x - t).sum() / t.sum())
     keep = t > LOG_FLOOR
