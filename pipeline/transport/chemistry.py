@@ -51,6 +51,11 @@ def no2_column(nox_mass: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(nox_mass, float) / (NOX_PER_NO2 * M_NO2)
 
 
+def nox_mass(no2: ArrayLike) -> NDArray[np.float64]:
+    """NOx column in kg NO2-equivalent m-2 from an NO2 column in mol m-2: the inverse of `no2_column`."""
+    return np.asarray(no2, float) * (NOX_PER_NO2 * M_NO2)
+
+
 def xco2_mass(pressure: ArrayLike, water: ArrayLike = 0.0) -> NDArray[np.float64]:
     """CO2 column mass per ppm of XCO2, kg m-2 ppm-1: 1e-6 M_CO2 / M_air (p / g - w).
 

@@ -42,3 +42,26 @@ def column_wind(weather: xr.Dataset) -> xr.Dataset:
 def overpass_hour(lon: ArrayLike) -> NDArray[np.float64]:
     """UTC hour of the overpass at a longitude, hours since 00:00 of its day: 13.5 - lon / 15."""
     return OVERPASS - np.asarray(lon, float) / 15.0
+
+
+def at_overpass(field: NDArray[np.floating], hours: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
+    """A field at each longitude's overpass, linear between its times and held beyond them.
+
+    Parameters
+    ----------
+    field : (time, n_lat, n_lon); one time is held steady.
+    hours : of the times since 00:00 UTC of the day, ascending, (time,).
+    lon : degrees east, (n_lon,).
+
+    Returns
+    -------
+    (n_lat, n_lon), in the unit of the field.
+    """
+    times, values = np.asarray(hours, float), np.asarray(field, float)
+    if times.size == 1:
+        return np.asarray(values[0])
+    wanted = np.clip(overpass_hour(lon), times[0], times[-1])
+    before = np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, times.size - 2)
+    weight = (wanted - times[before]) / (times[before + 1] - times[before])
+    column = np.arange(values.shape[2])
+    return np.asarray(values[before, :, column].T * (1 - weight) + values[before + 1, :, column].T * weight)
