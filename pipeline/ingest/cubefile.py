@@ -16,7 +16,7 @@ from pipeline.core.errors import InputError
 from pipeline.core.labels import label_coord
 from pipeline.core.schema import SCHEMA_VERSION
 from pipeline.ingest.axes import Axis
-from pipeline.store.cubes import ArraySpec, add_arrays, create_template, write_region, zarr_store
+from pipeline.store.cubes import ArraySpec, add_arrays, consolidate, create_template, write_region, zarr_store
 from pipeline.store.location import Store
 
 _STEPS = {"year": "Y", "month": "M", "day": "D"}
@@ -229,7 +229,7 @@ class CubeFile:
             sizes |= {name: len(labels) for name, labels in self.dims.items()}
             specs = {name: self._spec(layer, (sizes["lat"], sizes["lon"])) for name, layer in missing.items()}
             add_arrays(group, sizes, specs)
-            zarr.consolidate_metadata(zarr_store(store, self.path))
+            consolidate(zarr_store(store, self.path))
 
     def _append(self, store: Store, times: NDArray) -> None:
         group = self._group(store, "r+")
@@ -239,7 +239,7 @@ class CubeFile:
                 array.resize((times.size, *array.shape[1:]))
             if name == "time":
                 array[old:] = times[old:].astype("datetime64[s]").astype("int64")
-        zarr.consolidate_metadata(zarr_store(store, self.path))
+        consolidate(zarr_store(store, self.path))
 
     def _insert(
         self, store: Store, old: NDArray, new: NDArray, lat: NDArray, lon: NDArray, attrs: Mapping[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -150,8 +151,19 @@ def create_template(
         backend = zarr_store(store, staging)
         coords.assign_attrs(attrs).to_zarr(backend, mode="w", zarr_format=3, consolidated=False)
         add_arrays(zarr.open_group(backend, mode="a"), coords.sizes, arrays)
-        zarr.consolidate_metadata(backend)
+        consolidate(backend)
         store.place_tree(staging, path)
+
+
+def consolidate(backend: Any) -> None:
+    """Gather the metadata of a group in one object, so that it opens with one request.
+
+    Zarr warns at every call that the v3 specification does not know of it yet; a reader that does not either reads the
+    arrays' own metadata, which are there too.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(backend)
 
 
 def add_arrays(group: zarr.Group, sizes: Mapping[Any, int], arrays: Mapping[str, ArraySpec]) -> None:
@@ -225,7 +237,9 @@ def write_cube(store: Store, path: str, ds: xr.Dataset, chunks: Mapping[str, int
     staging = f"work/staging/{uuid.uuid4().hex}.zarr"
     try:
         with explained(store.url):
-            clean.to_zarr(zarr_store(store, staging), mode="w", zarr_format=3, encoding=encoding, consolidated=True)
+            backend = zarr_store(store, staging)
+            clean.to_zarr(backend, mode="w", zarr_format=3, encoding=encoding, consolidated=False)
+            consolidate(backend)
         store.move_tree(staging, path)
     except BaseException:
         # What a failed write leaves is removed where that can be done; its own error is the one to tell.
