@@ -197,6 +197,7 @@ def _learn(
     ratio = np.divide(learned.fields["co2_learned"].values, prior, out=np.ones_like(prior), where=prior > 0)
     before = posterior["prior_sigma_ln"].transpose("time", "lat", "lon").values
     spread = np.clip(learned.fields["sigma_ln"].values / np.maximum(before, 1e-6), *SPREAD)
+    spread = np.where(np.isfinite(spread), spread, 1.0)
     fields = learned.fields.assign(
         ratio=(("time", "sector", "lat", "lon"), ratio, {"units": "1"}),
         spread=(("time", "lat", "lon"), spread, {"units": "1"}),

@@ -81,7 +81,7 @@ class Settings(BaseModel):
         return self.model_dump(mode="json", exclude=elsewhere)
 
     def physics(self) -> dict[str, Any]:
-        """What one month's result depends on: not which other months are made, nor what is made of them."""
+        """What a unit's own result depends on besides its inputs, through which one month hears of others."""
         return {k: v for k, v in self.science().items() if k not in ("year", "months", "fine", "learn")}
 
 

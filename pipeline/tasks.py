@@ -5,9 +5,8 @@ They run on workers, so every argument is small and pickles; data pass through t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from pipeline.core.schema import SECTORS
 from pipeline.invert.level import Evidence, Level, solve_level
 from pipeline.invert.model import Observations
 from pipeline.invert.month import Month, look_month, solve_month
-from pipeline.invert.observe import DayColumns, merge_columns, merge_soundings, observe_month, observe_tracks
+from pipeline.invert.observe import as_soundings, merge_columns, observe_month, observe_tracks
 from pipeline.invert.prior import CLASS_SECTOR, Proxies, build_prior, climatological_temperature, other_nox
 from pipeline.invert.state import Found, Land, build_state, total_root
 from pipeline.invert.tracks import Soundings, passive
@@ -141,14 +140,22 @@ def observe(store: Store, settings: Settings, grid: Grid, year: int, month: int,
     """The usable NO2 columns and XCO2 of a month, each with its source-receptor matrix."""
     options, transport = settings.inversion, settings.transport
     wanted = _near(open_regions(store).fractions(grid).sum(axis=0) > 0)
-    days = _by_day(store, grid, "no2", year, month, partial(merge_columns, error_floor=options.error_floor))
+    looks = _looks(store, grid, "no2", year, month)
+    days = {
+        day: merge_columns([look for of, _, look in looks if of == day], options.error_floor)
+        for day in sorted({of for of, _, _ in looks})
+    }
     weather = month_wind(store, grid, year, month, transport.ages[-1])
     observations, counts = observe_month(grid, days, weather, wanted, transport)
-    tracks = _by_day(store, grid, "xco2", year, month, partial(merge_soundings, error_floor=options.xco2_error_floor))
-    if not options.xco2:
-        tracks = {}
-    weather = month_wind(store, grid, year, month, passive(transport).ages[-1])
-    soundings = observe_tracks(grid, tracks, weather, _per_ppm(store, grid, year, month), wanted, transport)
+    tracks = _looks(store, grid, "xco2", year, month) if options.xco2 else []
+    soundings = observe_tracks(
+        grid,
+        {(day, name): as_soundings(look, options.xco2_error_floor) for day, name, look in tracks},
+        month_wind(store, grid, year, month, passive(transport).ages[-1]),
+        _per_ppm(store, grid, year, month) if tracks else np.ones(grid.shape),
+        wanted,
+        transport,
+    )
     counts |= {"xco2_used": int(soundings.cell.size)}
     save_arrays(store, out, {**_flat(observations, "no2"), **_flat(soundings, "xco2")})
     return {"outputs": [out], "counts": counts}
@@ -173,28 +180,19 @@ def _near(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(binary_dilation(inside, iterations=_NEAR))
 
 
-def _by_day(
-    store: Store,
-    grid: Grid,
-    family: str,
-    year: int,
-    month: int,
-    merge: Callable[[Iterable[xr.Dataset]], DayColumns],
-) -> dict[np.datetime64, DayColumns]:
-    """What every day of a month saw, all instruments merged; a day of no cube is left out."""
+def _looks(store: Store, grid: Grid, family: str, year: int, month: int) -> list[tuple[np.datetime64, str, xr.Dataset]]:
+    """What each instrument saw on each day of a month, on the grid: day, name and fields; a step of the cube each."""
     first = month_start(year, month)
-    chosen = []
-    for cube in open_family(store, family).values():
+    found = []
+    for name, cube in open_family(store, family).items():
         part = cube.sel(time=slice(first, month_end(year, month) - np.timedelta64(1, "s")))
         if part.sizes["time"]:
             seen = {str(n): a for n, a in part.data_vars.items() if n not in ("obs_time", "n_soundings")}
             gridded = {n: regrid(a, grid, "conservative", store=store) for n, a in seen.items()}
-            chosen.append(xr.Dataset(gridded).transpose("time", "lat", "lon").compute())
-    days: dict[np.datetime64, DayColumns] = {}
-    for day in sorted({np.datetime64(t, "D") for part in chosen for t in part["time"].values}):
-        of_day = [p.isel(time=np.flatnonzero(p["time"].values.astype("M8[D]") == day)) for p in chosen]
-        days[day] = merge(p.isel(time=k) for p in of_day for k in range(p.sizes["time"]))
-    return days
+            fields_ = xr.Dataset(gridded).transpose("time", "lat", "lon").compute()
+            days = fields_["time"].values.astype("M8[D]")
+            found += [(day, name, fields_.isel(time=k)) for k, day in enumerate(days)]
+    return found
 
 
 def _per_ppm(store: Store, grid: Grid, year: int, month: int) -> NDArray[np.float64]:

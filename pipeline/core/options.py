@@ -70,6 +70,17 @@ class PriorOptions:
     sigma_floor: float = 2.2
     point_share: tuple[float, ...] = (1.0, 0.7, 0.0, 0.0)
 
+    def __post_init__(self) -> None:
+        n = len(SECTORS)
+        for name, count in {
+            "tonnes_per_person": n,
+            "sigma_month_nation": n,
+            "sigma_cell": n + 1,
+            "point_share": n,
+        }.items():
+            if len(getattr(self, name)) != count:
+                raise ValueError(f"{name} has {len(getattr(self, name))} values, expected {count}")
+
 
 @dataclass(frozen=True)
 class InversionOptions:
@@ -96,7 +107,7 @@ class InversionOptions:
     xco2_error_floor : ppm; added to what a retrieval states of a cell.
     xco2_track_error : ppm, of retrievals together along a track; xco2_wind_error : of the modelled signal, relative;
         xco2_inflation : factor on the variances of bins.
-    model_error : error of a modelled column relative to that column (wind, chemistry, unresolved detail).
+    model_error : error of a modelled column relative to the signal usual at its place (wind, chemistry, detail).
     error_floor : error of a column that the retrieval does not state, mol m-2.
     error_inflation : factor on variances because neighbouring columns err together.
     members : draws of the posterior.
@@ -127,7 +138,7 @@ class InversionOptions:
     xco2_inflation: float = 1.5
     model_error: float = 0.3
     error_floor: float = 4e-6
-    error_inflation: float = 1.5
+    error_inflation: float = 3.0
     members: int = 50
     iterations: int = 10
     sample_share: float = 0.2
@@ -136,6 +147,8 @@ class InversionOptions:
         for name in ("nox_ratio", "daytime"):
             if len(getattr(self, name)) != len(SECTORS):
                 raise ValueError(f"{name} needs one value for each of {', '.join(SECTORS)}")
+        if self.members < 2:
+            raise ValueError(f"members = {self.members}: a spread takes at least 2")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ share what lasts: yearly totals, NOx:CO2 ratios by nation and province, the gain
 `pipeline.invert.state` the small problem is
 
     J(z) = 1/2 z^T z + 1/2 sum_m (f_m(z) - y_m)^T L_m (f_m(z) - y_m),
-    f_m,p(z) = gain + ln sum_s N_m,ps exp(l_m,ps(z) - (1 - left) v_ps / 2)
+    f_m,p(z) = gain + ln sum_s N_m,ps exp(l_m,ps(z) - v_ps / 2)
 
 and, where XCO2 was seen, the CO2 of a training group over what the first look has of it,
 
-    g_m,g(z) = sum_(p in g, s) C_m,ps exp(...) / E_m,g,
+    g_m,g(z) = sum_(p in g, s) C_m,ps exp(k_m,ps(z) - (1 - left) v_ps / 2) / E_m,g,
 
-with N the prior mean NOx of a province's sector in the month, l its logarithm's deviation (`left` of whose variance v
-remains, so that f is of the mean and not of the mode), L_m the precision of the
-first look freed of its prior and widened by what its columns do not know of themselves. NO2 sees E r gain: without
-another tracer the level of E stays close to what is believed, and the members say how close.
+with N and C the prior mean NOx and CO2 of a province's sector in the month, l and k their logarithms' deviations, v
+their variances (`left` of which remains: XCO2 is linear in CO2 and sees its mean), L_m the precision of the first look
+freed of its prior and widened by what its columns do not know of themselves. NO2 sees E r gain: without another tracer
+the level of E stays close to what is believed, and the members say how close.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import block_diag
+from scipy.linalg import block_diag, cho_factor, cho_solve
 
 from pipeline.core.options import InversionOptions, PriorOptions
 from pipeline.core.schema import SECTORS
@@ -192,7 +192,7 @@ class _Sum:
     def __init__(self, design: NDArray[np.float64]) -> None:
         self.design = design
         self.variance = (design**2).sum(axis=1)
-        self.left = np.ones(len(design))
+        self.left = np.zeros(len(design))
 
     def parts(self, mean: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
         """The emissions, (region x sector,)."""
@@ -228,7 +228,8 @@ def solve_level(
     for _ in range(_STEPS):
         solver = _Curvature(problem, z)
         z = z + solver.step(problem.pull(z), -z[:, None])[:, 0]
-        for part in (*problem.nox, *problem.co2):
+        # XCO2 is linear in CO2 and so sees its mean; the NOx of a province is seen through its logarithm.
+        for part in problem.co2:
             part.left = solver.left(part.design, part.variance)
     draws = z[:, None] + _Curvature(problem, z).step(noise, xi)
     return [_level(problem, z, draws, m) for m in range(len(months))]
@@ -252,18 +253,18 @@ class _Curvature:
             values, vectors = np.linalg.eigh(precision)
             roots.append((vectors * np.sqrt(np.maximum(values, 0.0))).T @ slope)
         self.factor = np.concatenate(roots)
-        self.inner = np.eye(len(self.factor)) + self.factor @ self.factor.T
+        self.inner = cho_factor(np.eye(len(self.factor)) + self.factor @ self.factor.T)
 
     def left(self, design: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of the prior variance of each region x sector that is left, (region x sector,)."""
         seen = self.factor @ design.T
-        gone = np.einsum("ij,ij->j", seen, np.linalg.solve(self.inner, seen))
+        gone = np.einsum("ij,ij->j", seen, cho_solve(self.inner, seen))
         return np.asarray(1.0 - gone / variance)
 
     def step(self, pull: Sequence[NDArray], rest: NDArray[np.float64]) -> NDArray[np.float64]:
         """The Gauss-Newton step for gradients `F^T pull + rest`, (size, k)."""
         gradient = rest + sum(f.T @ p for f, p in zip(self.slopes, pull, strict=True))
-        return np.asarray(gradient - self.factor.T @ np.linalg.solve(self.inner, self.factor @ gradient))
+        return np.asarray(gradient - self.factor.T @ cho_solve(self.inner, self.factor @ gradient))
 
 
 def _level(problem: _Problem, z: NDArray[np.float64], draws: NDArray[np.float64], month: int) -> Level:

@@ -30,6 +30,9 @@ _ROUGH = 6
 _ALWAYS = 20_000
 """Observations up to this number are all used for the members' curvature; a share of few would be a poor sample."""
 _NEIGHBOURS = 3
+_LEAST_SEEN = 5
+"""Other columns around a place from which their mean tells its usual signal."""
+_CLOSURES = 12
 _NOX_PER_CO2 = 2.5
 """kg NO2-equivalent of NOx per tonne of CO2 of a country as a whole (EDGAR and CEDS for East Asia, about 2015-2019)."""
 _ALIKE = 51
@@ -74,6 +77,11 @@ class Month:
     options: InversionOptions
     key: tuple[object, ...]
     seconds: float
+
+    @property
+    def silent(self) -> bool:
+        """Whether no satellite saw anything: such a month keeps its prior, whatever other months found."""
+        return not self.observations.cell.size and not self.soundings.cell.size
 
 
 @dataclass(frozen=True)
@@ -128,20 +136,22 @@ def _fit(
     # Alone, a month cannot tell the gain from the emission.
     free = state.free(("gain",) if level is None else LEVEL)
     begin = np.zeros(state.size) if start is None else start
-    for name, values in ({} if level is None else level.optimum).items():
+    for name, values in ({} if level is None or month.silent else level.optimum).items():
         begin[state.blocks[name]] = values
-    error = column_errors(month.grid, observations, options)
+    error = column_errors(month.grid, observations, model.columns(np.zeros(state.size)), options)
     rows = sampled_rows(model, error, options, month.key)
     optimum = minimise(model, observations.column, error, options.iterations, begin, free, rows)
     return Fit(model, optimum, error, free, left, rows)
 
 
-def column_errors(grid: Grid, observations: Observations, options: InversionOptions) -> NDArray[np.float64]:
+def column_errors(
+    grid: Grid, observations: Observations, modelled: NDArray[np.float64], options: InversionOptions
+) -> NDArray[np.float64]:
     """Sigma of each column, mol m-2: retrieval, and what the model gets wrong in proportion to the signal.
 
-    The signal is what is usually seen there: the month's mean over a cell and its neighbours. The column itself would
-    give low values more weight and so a low result; the modelled one would give a source that the prior lacks an error
-    that nothing fits.
+    The signal is what is usually seen there: the month's mean of all other columns of a cell and its neighbours, or
+    the prior's `modelled` column where there are few. The column itself would give low values more weight and so a low
+    result; the modelled one alone would give a source that the prior lacks an error that nothing fits.
     """
     if not observations.column.size:
         return np.zeros(0)
@@ -152,8 +162,10 @@ def column_errors(grid: Grid, observations: Observations, options: InversionOpti
         uniform_filter(np.bincount(observations.cell, w, size).astype(float).reshape(grid.shape), _NEIGHBOURS).ravel()
         for w in weights
     )
-    mean = total[observations.cell] / np.maximum(count[observations.cell], 1e-9)
-    signal = np.maximum(mean - options.background, 0.0)
+    others = _NEIGHBOURS**2 * count[observations.cell] - 1.0
+    mean = (_NEIGHBOURS**2 * total[observations.cell] - observations.column) / np.maximum(others, 1.0)
+    usual = np.where(others >= _LEAST_SEEN - 0.5, mean, modelled)
+    signal = np.maximum(usual - options.background, 0.0)
     return np.sqrt(options.error_inflation * (noise**2 + (relative**2 + options.model_error**2) * signal**2))
 
 
@@ -163,8 +175,7 @@ def variance_left(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
     From few draws it is noisy, so half of it is taken from others of its class that weigh about as much in the columns.
     """
     state = month.state
-    before, after = (np.var(state.log_nox @ state.mix(d), axis=1) for d in (draws.prior, draws.linear))
-    own = np.clip(np.divide(after, before, out=np.ones_like(after), where=before > 0), 0.0, 1.0)
+    own = _share_left(*(state.log_nox @ state.mix(d) for d in (draws.prior, draws.linear)))
     kind = np.append(state.source, np.full(state.cell.size - state.n_china, -1))
     weight, usual = fit.model.nox(fit.optimum.z)[:, 0], own.copy()
     for k in np.unique(kind):
@@ -172,6 +183,17 @@ def variance_left(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
         order = of_kind[np.argsort(weight[of_kind], kind="stable")]
         usual[order] = uniform_filter1d(own[order], min(_ALIKE, order.size), mode="nearest")
     return np.asarray((own + usual) / 2)
+
+
+def _share_left(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Posterior over prior variance of rows, from draws that share their random numbers, 0..1.
+
+    With after = P (before + noise) the covariance of the two is P: less noisy than a ratio of variances.
+    """
+    middle = before - before.mean(axis=1, keepdims=True)
+    spread = np.einsum("ij,ij->i", middle, middle)
+    both = np.einsum("ij,ij->i", middle, after)
+    return np.asarray(np.clip(np.divide(both, spread, out=np.ones_like(spread), where=spread > 0), 0.0, 1.0))
 
 
 def separate_error(column: NDArray, sigma: NDArray) -> tuple[NDArray[np.float64], float]:
@@ -204,7 +226,8 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
         shift[state.blocks[name]] = values - optimum.z[state.blocks[name], None]
     signs = generator("probes", *key).choice([-1.0, 1.0], size=(state.n_cell, _PROBES))
     if not error.size:
-        return Draws(xi, xi, xi, np.zeros((state.n_china, _PROBES)), signs)
+        linear = xi if month.silent or level is None else free * xi + shift
+        return Draws(optimum.z[:, None] + linear, linear, xi, np.zeros((state.n_china, _PROBES)), signs)
     rows, tangent = fit.rows, model.linearise(optimum.z)
     noise = generator("noise", *key).standard_normal((error.size, n)).astype(model.matrix.dtype)
     weight = (model.unit / error)[:, None]
@@ -356,11 +379,11 @@ def _members(
     state = month.state
     variance = state.variance(state.log_co2)
     logs = [state.log_co2 @ state.mix(d) for d in (draws.prior, draws.linear)]
-    kept = np.clip(logs[1].var(axis=1) / np.maximum(logs[0].var(axis=1), 1e-12), 0.0, 1.0)
-    centre = state.log_co2 @ state.mix(fit.optimum.z[:, None])[:, 0] if fit.error.size else np.zeros(state.n_china)
+    kept = _share_left(*logs)
+    centre = state.log_co2 @ state.mix(fit.optimum.z[:, None])[:, 0]
     means = [state.mean_co2, state.mean_co2 * np.exp(centre - (1 - kept) * variance / 2)]
     both = [_spread(log, mean) for log, mean in zip(logs, means, strict=True)]
-    if level is None or not fit.error.size:
+    if level is None or month.silent:
         return both[0], both[1]
     part = state.level_of_co2()
     given = [part @ state.mix(d) for d in (draws.prior, draws.posterior)]
@@ -377,11 +400,18 @@ def _spread(log: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _closed(month: Month, x: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Members whose totals by region and sector are those of the level, (n_china, member)."""
+    """Members whose totals by region and sector are those of the level, (n_china, member).
+
+    By iterated proportional scaling, since a cell on a border belongs to two regions.
+    """
     membership, share = month.state.membership, month.inside[:, None]
     got = np.asarray(membership.T @ x)
     deviation = share * np.divide(got, wanted, out=np.ones_like(got), where=wanted > 0) + 1.0 - share
-    return np.asarray(x * (membership @ (1.0 / np.maximum(deviation, 1e-12))))
+    target = got / np.maximum(deviation, 1e-12)
+    for _ in range(_CLOSURES):
+        x = x * (membership @ np.divide(target, got, out=np.ones_like(got), where=got > 0))
+        got = np.asarray(membership.T @ x)
+    return np.asarray(x)
 
 
 def _diagnostics(observations: Observations, fit: Fit, draws: Draws) -> dict[str, object]:

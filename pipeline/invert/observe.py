@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -25,10 +25,14 @@ PLAUSIBLE = 0.05
 
 @dataclass(frozen=True)
 class DayColumns:
-    """One day on the grid: `column` and `sigma` (NO2 in mol m-2, XCO2 in ppm), NaN where nothing is known."""
+    """One day on the grid, (n_lat, n_lon).
+
+    `column` and `sigma` (NO2 in mol m-2, XCO2 in ppm), NaN where nothing is known; the averaging `kernel` of XCO2.
+    """
 
     column: NDArray[np.float64]
     sigma: NDArray[np.float64]
+    kernel: NDArray[np.float64] | float = 1.0
 
 
 def merge_columns(days: Iterable[xr.Dataset], error_floor: float) -> DayColumns:
@@ -50,23 +54,17 @@ def merge_columns(days: Iterable[xr.Dataset], error_floor: float) -> DayColumns:
     return _by_precision(parts, error_floor)
 
 
-def merge_soundings(days: Iterable[xr.Dataset], error_floor: float) -> DayColumns:
-    """One day's XCO2 of all instruments over the averaging kernel of the boundary layer, ppm, weighted by precision.
+def as_soundings(day: xr.Dataset, error_floor: float) -> DayColumns:
+    """One instrument's XCO2 of one day, ppm, with the averaging kernel of the boundary layer (1 where it is not given).
 
-    Each Dataset has `xco2`, `xco2_uncertainty` (ppm) and perhaps `averaging_kernel_pbl`, dims (lat, lon). A retrieval
-    shows a times a change of the boundary layer, so contrasts and their errors are divided by a. An offset between
-    instruments on one day is taken out where they meet, by the scene's own offset where they do not.
+    Instruments are never averaged: their scales differ by more than what is sought.
     """
-    parts = []
-    for day in days:
-        x, s = day["xco2"].values.astype(float), day["xco2_uncertainty"].values.astype(float)
-        if "averaging_kernel_pbl" in day:
-            kernel = day["averaging_kernel_pbl"].values.astype(float)
-            middle = np.nanmedian(x) if np.isfinite(x).any() else 0.0
-            kernel = np.where(kernel > 0.2, kernel, np.nan)
-            x, s = middle + (x - middle) / kernel, s / kernel
-        parts.append((x, s))
-    return _by_precision(parts, error_floor)
+    x, s = day["xco2"].values.astype(float), day["xco2_uncertainty"].values.astype(float)
+    kernel = np.ones_like(x)
+    if "averaging_kernel_pbl" in day:
+        given = day["averaging_kernel_pbl"].values.astype(float)
+        kernel = np.where(np.isfinite(given), given, 1.0)
+    return replace(_by_precision([(x, s)], error_floor), kernel=kernel)
 
 
 def _by_precision(parts: Iterable[tuple[NDArray, NDArray]], error_floor: float) -> DayColumns:
@@ -141,7 +139,7 @@ def observe_month(
     -------
     Observations and counts of what was seen, used and dropped.
     """
-    usable = {day: np.flatnonzero(np.isfinite(seen.column) & wanted) for day, seen in days.items()}
+    usable = {(day, ""): np.flatnonzero(np.isfinite(seen.column) & wanted) for day, seen in days.items()}
     followed = list(_follow(grid, usable, weather, transport))
     counts = {
         "days": len(days),
@@ -153,8 +151,8 @@ def observe_month(
         Observations(
             _stacked(followed, grid, transport),
             _joined([p.receptors for p in followed], np.int64),
-            _joined([days[p.day].column.ravel()[p.receptors] for p in followed], float),
-            _joined([days[p.day].sigma.ravel()[p.receptors] for p in followed], float),
+            _joined([days[p.key[0]].column.ravel()[p.receptors] for p in followed], float),
+            _joined([days[p.key[0]].sigma.ravel()[p.receptors] for p in followed], float),
             _joined([np.full(p.receptors.size, p.number) for p in followed], np.int64),
         ),
         counts,
@@ -163,7 +161,7 @@ def observe_month(
 
 def observe_tracks(
     grid: Grid,
-    days: Mapping[np.datetime64, DayColumns],
+    days: Mapping[tuple[np.datetime64, str], DayColumns],
     weather: xr.Dataset,
     per_ppm: NDArray[np.float64],
     wanted: NDArray[np.bool_],
@@ -177,38 +175,41 @@ def observe_tracks(
     per_ppm : kg m-2 of CO2 that change XCO2 by 1 ppm, (n_lat, n_lon).
     """
     scheme = passive(transport)
-    usable = {day: np.flatnonzero(np.isfinite(seen.column) & wanted) for day, seen in days.items()}
+    usable = {key: np.flatnonzero(np.isfinite(seen.column) & wanted) for key, seen in days.items()}
     followed = list(_follow(grid, usable, weather, scheme))
     cell = _joined([p.receptors for p in followed], np.int64)
-    to_ppm = sparse.diags(1.0 / per_ppm.ravel()[cell])
+    kernel = _joined([(days[p.key].kernel + np.zeros(grid.shape)).ravel()[p.receptors] for p in followed], float)
     return Soundings(
-        sparse.csr_matrix(to_ppm @ _stacked(followed, grid, scheme)),
+        sparse.csr_matrix(sparse.diags(kernel / per_ppm.ravel()[cell]) @ _stacked(followed, grid, scheme)),
         cell,
-        _joined([days[p.day].column.ravel()[p.receptors] for p in followed], float),
-        _joined([days[p.day].sigma.ravel()[p.receptors] for p in followed], float),
+        _joined([days[p.key].column.ravel()[p.receptors] for p in followed], float),
+        _joined([days[p.key].sigma.ravel()[p.receptors] for p in followed], float),
         _joined([np.full(p.receptors.size, p.number) for p in followed], np.int64),
     )
 
 
 @dataclass(frozen=True)
 class _Followed:
-    """A day whose air was followed: its number in the month, receptors and their source-receptor matrix."""
+    """A day whose air was followed: its key (day, instrument) and number, receptors, their source-receptor matrix."""
 
-    day: np.datetime64
+    key: tuple[np.datetime64, str]
     number: int
     receptors: NDArray[np.int64]
     matrix: sparse.csr_matrix
 
 
 def _follow(
-    grid: Grid, usable: Mapping[np.datetime64, NDArray[np.int64]], weather: xr.Dataset, scheme: TransportOptions
+    grid: Grid,
+    usable: Mapping[tuple[np.datetime64, str], NDArray[np.int64]],
+    weather: xr.Dataset,
+    scheme: TransportOptions,
 ) -> Iterator[_Followed]:
-    """Follow the air of every day that has receptors and a wind."""
+    """Follow the air of every day and instrument that has receptors and a wind."""
     hour = overpass_hour(grid.lon)
-    for number, (day, receptors) in enumerate(sorted(usable.items())):
-        wind = day_wind(weather, day, scheme.ages[-1]) if receptors.size else None
+    for number, (key, receptors) in enumerate(sorted(usable.items(), key=lambda item: item[0])):
+        wind = day_wind(weather, key[0], scheme.ages[-1]) if receptors.size else None
         if wind is not None:
-            yield _Followed(day, number, receptors, footprints(grid, wind, receptors, hour, scheme))
+            yield _Followed(key, number, receptors, footprints(grid, wind, receptors, hour, scheme))
 
 
 def _stacked(followed: list[_Followed], grid: Grid, scheme: TransportOptions) -> sparse.csr_matrix:

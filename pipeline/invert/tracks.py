@@ -29,8 +29,8 @@ _TRACK_KM, _WIND_KM = 150.0, 300.0
 _FREE = 1e2
 """ppm; spread of offset, slope and bend, in effect free."""
 _FOREIGN_SIGMA = 0.7
-_JOIN = 2
-"""Cells of a gap that does not yet end a scene."""
+_JOIN = 1
+"""Cells by which what was seen is widened on all sides before it is cut into scenes: a gap of two is bridged."""
 
 
 def passive(transport: TransportOptions) -> TransportOptions:
@@ -50,7 +50,8 @@ def passive(transport: TransportOptions) -> TransportOptions:
 class Soundings:
     """XCO2 of a month on the grid.
 
-    `matrix` (n_obs, blocks) in ppm per kg s-1 emitted in a block; `cell`, `day` of each value; `value` and `sigma` ppm.
+    `matrix` (n_obs, blocks) in ppm per kg s-1 emitted in a block, the averaging kernel of the boundary layer in it;
+    `cell` of each value; `day`, a number for each day of each instrument; `value` and `sigma` ppm.
     """
 
     matrix: sparse.csr_matrix
@@ -61,7 +62,7 @@ class Soundings:
 
 
 def scenes(grid: Grid, soundings: Soundings) -> NDArray[np.int64]:
-    """Number of the scene of each value: cells of one day that hang together but for small gaps, (n_obs,)."""
+    """Number of the scene of each value, (n_obs,): what one instrument saw on a day in one piece but for small gaps."""
     label = np.zeros(soundings.cell.size, np.int64)
     last = 0
     for day in np.unique(soundings.day):

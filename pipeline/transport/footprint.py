@@ -265,13 +265,18 @@ def _cell_weights(centre, sigma, weights):  # type: ignore[no-untyped-def]  # no
 
 @numba.njit(cache=True, nogil=True)
 def _normalisation(y, x, sigma_y, sigma_x, outer_area, area, n_lat, n_lon):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """n_s[j] of the module's equation, (slice, n_lat, n_lon), bounded where hardly any air came from."""
+    """n_s[j] of the module's equation, (slice, n_lat, n_lon), bounded where hardly any air came from.
+
+    Where air has spread over several cells, every second (third, ...) receptor stands for its neighbours: a sum of
+    Gaussians no farther apart than their sigma is their integral.
+    """
     n_slice, n_y, n_x = y.shape
     norm = np.zeros((n_slice, n_lat, n_lon))
     wy, wx = np.empty(256), np.empty(256)
     for s in range(n_slice):
-        for j in range(n_y):
-            for i in range(n_x):
+        stride = max(1, min(4, int(sigma_y[s].min())))
+        for j in range(0, n_y, stride):
+            for i in range(0, n_x, stride):
                 row, ny = _cell_weights(y[s, j, i], sigma_y[s, j], wy)
                 if row + ny <= 0 or row >= n_lat:
                     continue
@@ -280,7 +285,7 @@ def _normalisation(y, x, sigma_y, sigma_x, outer_area, area, n_lat, n_lon):  # t
                     if 0 <= row + a < n_lat:
                         for b in range(nx):
                             if 0 <= col + b < n_lon:
-                                norm[s, row + a, col + b] += outer_area[j] * wy[a] * wx[b]
+                                norm[s, row + a, col + b] += stride * stride * outer_area[j] * wy[a] * wx[b]
         for j in range(n_lat):
             for i in range(n_lon):
                 ratio = area[j] / max(norm[s, j, i], 1e-30)

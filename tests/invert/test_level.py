@@ -1,11 +1,14 @@
 """The level of a run: what an evidence says, what months share, and that silence leaves the prior."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import sparse
 
 from pipeline.core.options import InversionOptions, PriorOptions
 from pipeline.invert.level import Evidence, likelihood, model_error, prior_noise, solve_level, widen
-from pipeline.invert.month import look_month, solve_month
+from pipeline.invert.month import _closed, look_month, solve_month
 from pipeline.invert.state import LEVEL, total_root
 
 from .conftest import make_case
@@ -141,3 +144,27 @@ def test_totals_of_provinces_are_those_of_the_level():
     for region in (0, 1):
         wanted = np.exp(logs[4 * region])
         assert power[region] / power[region].mean() == pytest.approx(wanted / wanted.mean(), rel=1e-9)
+
+
+def test_a_month_without_no2_still_hears_of_the_level_unless_nothing_was_seen_at_all():
+    case = make_case(n_days=0)
+    month = case.month()
+    (level,) = solve_level([look_month(month)[1]], [case.state.roots["totals"]], ["x"], case.options, PriorOptions(), 0)
+    for values in (level.optimum["totals"], level.draws["totals"]):
+        values += 1.0
+    before = look_month(month)[0]["co2"].sum().item()
+    assert solve_month(month, level)["co2"].sum().item() == pytest.approx(before, rel=1e-12)
+    some = replace(month.soundings, cell=np.array([3]))
+    assert solve_month(replace(month, soundings=some), level)["co2"].sum().item() > 1.05 * before
+
+
+def test_cells_on_a_border_keep_the_totals_of_both_regions():
+    month = make_case(n_days=2).month()
+    shares = month.state.membership.toarray()
+    rng = np.random.default_rng(5)
+    shared = rng.random(len(shares)) < 0.3
+    shares[shared] = (shares[shared] + np.roll(shares[shared], 4, axis=1)) / 2
+    month = replace(month, state=replace(month.state, membership=sparse.csr_matrix(shares)))
+    x = rng.lognormal(0, 1, (len(shares), 3))
+    wanted = (shares.T @ x) * np.exp(0.2 * rng.standard_normal((shares.shape[1], 3)))
+    assert shares.T @ _closed(month, x, wanted) == pytest.approx(wanted, rel=2e-3)
