@@ -80,8 +80,8 @@ class Month:
 
     @property
     def silent(self) -> bool:
-        """Whether no satellite saw anything: such a month keeps its prior, whatever other months found."""
-        return not self.observations.cell.size and not self.soundings.cell.size
+        """Whether no NO2 was seen, so that nothing can be placed: the month keeps its prior, whatever others found."""
+        return not self.observations.cell.size
 
 
 @dataclass(frozen=True)
@@ -226,8 +226,7 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
         shift[state.blocks[name]] = values - optimum.z[state.blocks[name], None]
     signs = generator("probes", *key).choice([-1.0, 1.0], size=(state.n_cell, _PROBES))
     if not error.size:
-        linear = xi if month.silent or level is None else free * xi + shift
-        return Draws(optimum.z[:, None] + linear, linear, xi, np.zeros((state.n_china, _PROBES)), signs)
+        return Draws(xi, xi, xi, np.zeros((state.n_china, _PROBES)), signs)
     rows, tangent = fit.rows, model.linearise(optimum.z)
     noise = generator("noise", *key).standard_normal((error.size, n)).astype(model.matrix.dtype)
     weight = (model.unit / error)[:, None]
