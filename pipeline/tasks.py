@@ -220,7 +220,7 @@ def invert(
     store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str], out: str
 ) -> Result:
     """Solve one month; `paths` name the prepared year, the observations, the level and perhaps the learned field."""
-    problem = _month(store, settings, grid, year, month, paths)
+    problem = open_month(store, settings, grid, year, month, paths)
     solved, diagnostics = _on_domain(problem, solve_month(problem.month, _level(store, paths["level"], problem)))
     proxies = open_cube(store, paths["prepared"], chunks=None)["co2"].isel(time=month - 1).sum("source").values
     solved = solved.assign(proxy_prior=(("lat", "lon"), proxies[grid.window(settings.grid)], {"units": "t"}))
@@ -229,7 +229,7 @@ def invert(
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """A month to solve, and what of it is written beside the solution."""
 
     month: Month
@@ -237,7 +237,8 @@ class _Problem:
     inner: Grid
 
 
-def _month(store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str]) -> _Problem:
+def open_month(store: Store, settings: Settings, grid: Grid, year: int, month: int, paths: dict[str, str]) -> Problem:
+    """State a month from what is there of it: `prepared` and `observed`, with `evidence` and perhaps `learned`."""
     prepared = open_cube(store, paths["prepared"], chunks=None)
     regions = open_regions(store)
     groups = regions.group_names
@@ -276,10 +277,10 @@ def _month(store: Store, settings: Settings, grid: Grid, year: int, month: int, 
         (settings.seed, f"{year}-{month:02d}"),
         month_seconds(year, month),
     )
-    return _Problem(problem, groups, settings.grid)
+    return Problem(problem, groups, settings.grid)
 
 
-def _on_domain(problem: _Problem, solved: xr.Dataset) -> tuple[xr.Dataset, dict[str, Any]]:
+def _on_domain(problem: Problem, solved: xr.Dataset) -> tuple[xr.Dataset, dict[str, Any]]:
     """The posterior of a month on the domain with what belongs beside it, and its diagnostics."""
     lifetimes = dict(zip(problem.groups, solved.attrs["lifetime"], strict=True))
     diagnostics = {"month": problem.month.key[1], **solved.attrs, "lifetime": lifetimes}
@@ -305,7 +306,7 @@ def solve_levels(store: Store, settings: Settings, months: dict[str, dict[str, s
     return {"outputs": [out]}
 
 
-def _level(store: Store, path: str, problem: _Problem) -> Level:
+def _level(store: Store, path: str, problem: Problem) -> Level:
     start = f"{problem.month.key[1]}."
     arrays = {k.removeprefix(start): v for k, v in load_arrays(store, path).items() if k.startswith(start)}
     return Level({k: v[:, 0] for k, v in arrays.items()}, {k: v[:, 1:] for k, v in arrays.items()})
@@ -339,7 +340,7 @@ def first_look(
 ) -> Result:
     """Solve one month from the proxy prior and keep what the learning needs of it."""
     quick = settings.model_copy(update={"inversion": replace(settings.inversion, **FIRST_LOOK)})
-    problem = _month(store, quick, grid, year, month, paths)
+    problem = open_month(store, quick, grid, year, month, paths)
     looked, evidence, left = look_month(problem.month)
     solved, diagnostics = _on_domain(problem, looked)
     summary = summarise(solved, settings.seed, year, month).expand_dims(time=[month_start(year, month)])

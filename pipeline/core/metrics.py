@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.core.errors import InputError
@@ -101,7 +102,7 @@ def cell_scores(mean: NDArray, prior: NDArray, low: NDArray, high: NDArray, trut
 
 
 def total_scores(members: NDArray, truth: NDArray, nation: int) -> dict[str, float]:
-    """The scores of a year over regional totals.
+    """The scores of a year over regional totals; `national_bias_monthly` is the root mean square over months.
 
     Parameters
     ----------
@@ -119,8 +120,40 @@ def total_scores(members: NDArray, truth: NDArray, nation: int) -> dict[str, flo
             truth[:, provinces].sum(axis=0), annual_low[provinces], annual_high[provinces]
         ),
         "national_bias": relative_bias(year.mean(), truth[:, nation].sum()),
+        "national_bias_monthly": _rms_relative(members[:, :, nation].mean(axis=0), truth[:, nation]),
         "national_z": _ratio(float(year.mean() - truth[:, nation].sum()), float(year.std(ddof=1))),
     }
+
+
+def flagged_blocks(members: NDArray[np.floating], prior: NDArray[np.float64], size: int = 3) -> NDArray[np.bool_]:
+    """Cells around which the posterior is surely above the prior: p05 of their block's members exceeds its prior mean.
+
+    Parameters
+    ----------
+    members : (member, lat, lon), t, 0 outside; prior : (lat, lon), t.
+    size : cells along a side of the block centred on each cell, odd; blocks are cut off at the edge of the grid.
+    """
+    low = interval(_block_sums(members, size))[0]
+    return np.asarray(low > _block_sums(prior, size))
+
+
+def blocks_with(points: NDArray[np.bool_], size: int = 3) -> NDArray[np.bool_]:
+    """Cells whose block (`flagged_blocks`) holds a marked cell, (lat, lon)."""
+    return _block_sums(points, size) > 0.5
+
+
+def _block_sums(field: NDArray, size: int) -> NDArray[np.float64]:
+    """Sum over the block centred on each cell, over the last two axes."""
+    half = size // 2
+    padded = np.pad(np.asarray(field, float), [(0, 0)] * (field.ndim - 2) + [(half, half)] * 2)
+    return np.asarray(sliding_window_view(padded, (size, size), axis=(-2, -1)).sum(axis=(-2, -1)))
+
+
+def _rms_relative(estimate: NDArray, truth: NDArray) -> float:
+    """Root mean square of (x - t) / t where t is positive; NaN where it never is."""
+    there = truth > 0
+    off = (estimate[there] - truth[there]) / truth[there]
+    return float(np.sqrt(np.mean(off**2))) if off.size else float("nan")
 
 
 def _ratio(above: float, below: float) -> float:

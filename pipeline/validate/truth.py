@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
-from pipeline.core.metrics import cell_scores, total_scores
+from pipeline.core.metrics import blocks_with, cell_scores, flagged_blocks, total_scores
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
 from pipeline.validate.version import NATION, Version
 
 TRUTH = "truth/emissions_025.zarr"
+PARAMETERS = "truth/parameters.json"
+PLANT_SIZES = (1e6, 2e6, 5e6)
+"""t a year; least emission of the plants that `score_unlisted` looks for."""
 
 
 def score_truth(store: Store, version: str) -> dict[int, dict[str, float]]:
@@ -38,11 +43,56 @@ def score_year(product: Version, year: int) -> dict[str, float]:
     )
     mean, prior, low, high = layers
     scores = cell_scores(mean, prior, low, high, truth[:, land])
-    inside = np.where(land, truth, 0.0)
-    codes = [c for c, share in product.shares.items() if c in product.totals and (share[land].sum() > 0 or c == NATION)]
+    codes = scored_regions(product)
     members = np.stack([product.members(c, year) for c in codes], axis=-1)
-    true = np.stack([np.einsum("tij,ij->t", inside, product.shares[c]) for c in codes], axis=-1)
+    true = region_sums(product, np.where(land, truth, 0.0))
     return scores | total_scores(members, true, nation=codes.index(NATION))
+
+
+def scored_regions(product: Version) -> list[str]:
+    """Codes of the provinces that have land in the product, and of the nation."""
+    shares, land = product.shares, product.land
+    return [c for c, share in shares.items() if c in product.totals and (share[land].sum() > 0 or c == NATION)]
+
+
+def region_sums(product: Version, field: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Totals of `scored_regions`, (..., lat, lon) -> (..., region)."""
+    share = np.stack([product.shares[c] for c in scored_regions(product)])
+    return np.einsum("...ij,rij->...r", field, share)
+
+
+def score_unlisted(store: Store, version: str) -> dict[int, dict[str, float]]:
+    """How many plants that no table lists were found, by year.
+
+    One is found where the 3 x 3 block around it is surely above what the proxies say (`flagged_blocks`, over the
+    product's months of the year). For each size of `PLANT_SIZES`: `plants_1mt` and so on, how many emit at least so
+    much, and `found_1mt`. `blocks` holds blocks around land cells without any unlisted plant, `false_alarms` those of
+    them that are flagged. Worlds whose truth names no such plants have none.
+    """
+    product = Version(store, version)
+    years = (store.read_json(PARAMETERS) or {}).get("years", {})
+    return {
+        year: _unlisted_of_year(product, year, years.get(str(year), {}).get("unlisted", [])) for year in product.years
+    }
+
+
+def _unlisted_of_year(product: Version, year: int, plants: list[dict[str, Any]]) -> dict[str, float]:
+    now, land = product.months(year), product.land
+    samples = product.cube("samples_025")["co2_emission"].isel(time=now)
+    members = np.where(land, samples.sum("time", skipna=False, dtype=float).transpose("member", "lat", "lon"), 0.0)
+    proxies = product.cells["co2_proxy_prior"].isel(time=now).to_numpy().sum(axis=0)
+    flagged = flagged_blocks(members, np.where(land, proxies, 0.0))
+    row, col, inside = product.grid.locate([p["lat"] for p in plants], [p["lon"] for p in plants])
+    tonnes = np.array([p["t_per_year"] for p in plants], float)[inside]
+    row, col = row[inside], col[inside]
+    hidden = np.zeros(product.grid.shape, bool)
+    hidden[row, col] = True
+    scores: dict[str, float] = {}
+    for size in PLANT_SIZES:
+        name, large = f"{size / 1e6:g}mt", tonnes >= size
+        scores |= {f"plants_{name}": float(large.sum()), f"found_{name}": float(flagged[row, col][large].sum())}
+    without = land & ~blocks_with(hidden)
+    return scores | {"blocks": float(without.sum()), "false_alarms": float((without & flagged).sum())}
 
 
 def true_months(product: Version, year: int) -> NDArray[np.float64]:

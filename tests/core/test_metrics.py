@@ -92,3 +92,32 @@ def test_total_scores_set_the_nation_apart() -> None:
     assert scores["coverage_90_provinces_monthly"] == 0.5
     assert abs(scores["national_bias"]) < 0.02
     assert abs(scores["national_z"]) < 0.2
+
+
+def test_monthly_bias_of_the_nation_does_not_cancel() -> None:
+    truth = np.array([[10.0, 30.0], [10.0, 10.0]])
+    members = np.array([[[10.0, 33.0], [10.0, 7.0]], [[10.0, 33.0], [10.0, 7.0]]])
+    scores = metrics.total_scores(members, truth, nation=1)
+    assert scores["national_bias"] == pytest.approx(0)
+    assert scores["national_bias_monthly"] == pytest.approx(np.sqrt((0.1**2 + 0.3**2) / 2))
+
+
+def test_a_block_is_flagged_when_nearly_all_members_exceed_the_prior() -> None:
+    prior = np.ones((7, 9))
+    members = np.ones((50, 7, 9)) + 0.2 * RNG.standard_normal((50, 7, 9))
+    members[:, 3, 4] += 8.0
+    flagged = metrics.flagged_blocks(members, prior)
+    around = np.zeros((7, 9), bool)
+    around[3, 4] = True
+    assert (flagged & metrics.blocks_with(around)).sum() == 9
+    assert (flagged & ~metrics.blocks_with(around)).mean() < 0.15
+    assert not metrics.flagged_blocks(np.ones((50, 7, 9)), prior).any()
+
+
+def test_blocks_are_cut_off_at_the_edge() -> None:
+    corner = np.zeros((4, 5), bool)
+    corner[0, 0] = True
+    found = np.zeros((4, 5), bool)
+    found[:2, :2] = True
+    assert (metrics.blocks_with(corner) == found).all()
+    assert (metrics.blocks_with(corner, 1) == corner).all()

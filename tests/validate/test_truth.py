@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 from pipeline.core.errors import InputError, UsageError
 from pipeline.core.metrics import LOG_FLOOR
 from pipeline.store.location import Store
-from pipeline.validate.truth import score_truth, true_months
+from pipeline.validate.truth import region_sums, score_truth, score_unlisted, scored_regions, true_months
 from pipeline.validate.version import Version
 from tests.product_fixture import SHARES, write_product
 
@@ -51,6 +51,43 @@ def test_the_nation_is_its_members(made, scores) -> None:
     true = true_months(product, 2022).sum()
     assert scores["national_bias"] == pytest.approx(year.mean() / true - 1)
     assert scores["national_z"] == pytest.approx((year.mean() - true) / year.std(ddof=1))
+
+
+def test_totals_of_regions_are_those_of_the_product(made) -> None:
+    product = Version(*made)
+    sums = region_sums(product, np.nan_to_num(product.cells["co2_emission"].to_numpy()))
+    for k, code in enumerate(scored_regions(product)):
+        assert sums[:, k] == pytest.approx(product.members(code, 2022).mean(axis=0), rel=1e-5)
+
+
+def test_unlisted_plants_are_found_where_the_product_surely_exceeds_the_proxies(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    version = write_product(store, fine=False)
+    product = Version(store, version)
+    none = score_unlisted(store, version)[2022]
+    assert (none["plants_1mt"], none["found_1mt"]) == (0, 0)
+    assert none["blocks"] == product.land.sum()
+    members = product.cube("samples_025")["co2_emission"].sum("time").values.astype(float)
+    prior = product.cells["co2_proxy_prior"].sum("time").values
+    rows, cols = range(1, product.grid.n_lat - 1), range(1, product.grid.n_lon - 1)
+    low = {
+        (j, i): np.quantile(members[:, j - 1 : j + 2, i - 1 : i + 2].sum(axis=(1, 2)), 0.05, method="weibull")
+        - prior[j - 1 : j + 2, i - 1 : i + 2].sum()
+        for j in rows
+        for i in cols
+    }
+    above, below = max(low, key=low.get), min(low, key=low.get)
+    plants = [
+        {"lat": float(product.grid.lat[j]), "lon": float(product.grid.lon[i]), "t_per_year": t}
+        for (j, i), t in ((above, 6e6), (below, 3e6), (above, 5e5))
+    ]
+    outside = {"lat": 0.0, "lon": 0.0, "t_per_year": 9e6}
+    store.write_json({"years": {"2022": {"unlisted": [*plants, outside]}}}, "truth/parameters.json")
+    scores = score_unlisted(store, version)[2022]
+    assert [scores[f"plants_{n}mt"] for n in (1, 2, 5)] == [2, 2, 1]
+    assert [scores[f"found_{n}mt"] for n in (1, 2, 5)] == [1, 1, 1]
+    assert none["false_alarms"] - 9 <= scores["false_alarms"] < none["false_alarms"]
+    assert scores["blocks"] < none["blocks"]
 
 
 def test_the_truth_must_be_there_and_cover_the_product(tmp_path) -> None:
