@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 from distributed import Client
@@ -368,7 +369,9 @@ def main() -> None:
         scored = []
         for seed in seeds:
             with tempfile.TemporaryDirectory() as folder:
-                scored.append(compare(Case.open(*make_and_build(folder, seed, settings, physics, client))))
+                made = make_and_build(folder, seed, settings, physics, client)
+                with dask.config.set(scheduler="synchronous"):
+                    scored.append(compare(Case.open(*made)))
             print(f"seed {seed}\n{table(average(scored[-1:]))}\n", flush=True)
     means = average(scored)
     print(f"mean of {len(seeds)} seeds\n{table(means)}\n" + "\n".join(not_ahead(means)))
