@@ -163,9 +163,10 @@ def gaussian(case: Case) -> Estimate:
         nox, co2 = _prior_by_cell(month)
         where = np.flatnonzero(nox > _LEAST)
         model = ColumnModel(month.state, month.observations, month.blocks, month.transport, month.options)
-        misfit = month.observations.column - model.columns(np.zeros(month.state.size))
+        modelled = model.columns(np.zeros(month.state.size))
         jacobian = _jacobian(month, model, where, nox)
-        found, covariance = analytical(jacobian, misfit, column_errors(month.grid, month.observations, month.options))
+        error = column_errors(month.grid, month.observations, modelled, month.options)
+        found, covariance = analytical(jacobian, month.observations.column - modelled, error)
         draws = generator("gaussian", case.settings.seed, number).multivariate_normal(
             found, covariance, month.options.members, method="cholesky"
         )
