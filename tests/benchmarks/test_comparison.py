@@ -124,6 +124,12 @@ def test_the_table_shows_every_row_and_where_ours_is_not_ahead(case, estimates):
     assert not any("MAE" in line for line in told)
 
 
+def test_ours_is_scored_as_validation_does(case):
+    got = comparison.score_ours(case.store, case.product.name)
+    assert got["negative"] == 0
+    assert got.items() >= comparison.score_truth(case.store, case.product.name)[2022].items()
+
+
 def test_each_piece_of_physics_is_turned_over_once():
     worlds = switched(Physics())
     assert worlds.pop("as given") == Physics()
