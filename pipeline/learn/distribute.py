@@ -17,7 +17,7 @@ from pipeline.learn.blocks import block_index, fold_of
 from pipeline.learn.conformal import unseen_inflation
 from pipeline.learn.features import other_months_shift
 from pipeline.learn.fit import MAGNITUDES, LearnSettings, Model, fit_group
-from pipeline.learn.predict import close_totals, corrected_by_others, group_shares, learned_log, region_totals
+from pipeline.learn.predict import close_totals, group_shares, learned_log, region_totals
 from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
 
 TRIES = 4
@@ -126,27 +126,28 @@ def learn_fields(
     settings : of the fit.
     map_units : how tasks are run.
     close_to : whose provincial totals by sector and month the learned field keeps: ``"posterior"`` for a field that is
-        used as it is; for one that becomes the prior of a second solve with the same observations, which must not set
-        the totals twice, ``"others"`` (the prior's, corrected as the other months of the year were) or ``"prior"``.
+        used as it is, ``"prior"`` for one that becomes the prior of a second solve with the same observations, which
+        must not set the totals twice.
 
     Raises
     ------
     InputError : `close_to` unknown or no month given.
     """
-    if close_to not in ("prior", "others", "posterior") or not posterior.sizes.get("time"):
+    if close_to not in ("prior", "posterior") or not posterior.sizes.get("time"):
         raise InputError(
             f"close_to={close_to!r} with {posterior.sizes.get('time', 0)} months",
-            "prior, others or posterior, and a month",
+            "prior or posterior, and a month",
         )
     grid = domain.grid
     blocks = block_index(grid, settings.block_degrees)
     folds = fold_of(np.where(domain.groups >= 0, blocks, -1), settings.folds, settings.seed, "blocks")
-    yearly, monthly = features[0], xr.merge([features[1], _memory(posterior, grid)], join="outer")
+    placed = _placed(posterior, domain.fractions)
+    yearly, monthly = features[0], xr.merge([features[1], _memory(placed, grid)], join="outer")
     stacks = [
         feature_matrix(yearly, monthly, posterior["prior"].isel(time=k).values, t, grid)
         for k, t in enumerate(posterior["time"].values)
     ]
-    tables = [_group_table(posterior, stacks, blocks, domain.groups == g) for g in range(len(domain.group_names))]
+    tables = [_group_table(placed, stacks, blocks, domain.groups == g) for g in range(len(domain.group_names))]
     flat = folds.ravel()
     jobs = [(n, t, flat[t.cell], settings) for n, t in zip(domain.group_names, tables, strict=True) if len(t)]
     models = map_units(_fit, jobs)
@@ -157,6 +158,24 @@ def learn_fields(
     logs = map_units(_apply, units)
     fields = _fields(posterior, logs, domain, close_to)
     return Learned(fields.assign(inflation=_inflation(posterior, fields, domain, blocks)), tuple(models))
+
+
+def _placed(posterior: xr.Dataset, fractions: NDArray[np.float64]) -> xr.Dataset:
+    """The posterior with the prior's provincial totals by sector: where things are, not how much.
+
+    A level that all cells of a province share is none of their sensitivity's doing: divided by a small one it would
+    teach that small emitters are many times what they are.
+    """
+    cube = ("time", "sector", "lat", "lon")
+    prior, mean = (np.nan_to_num(posterior[n].transpose(*cube).values.astype(float)) for n in ("prior", "co2"))
+    _close(mean, _totals(prior, fractions), fractions)
+    return posterior.assign(co2=(cube, mean))
+
+
+def _close(field: NDArray[np.float64], wanted: NDArray[np.float64], fractions: NDArray[np.float64]) -> None:
+    """Scale (time, sector, lat, lon) in place to totals (time, sector, region)."""
+    for k, s in np.ndindex(wanted.shape[:2]):
+        field[k, s] = close_totals(field[k, s], wanted[k, s], fractions)
 
 
 def _memory(posterior: xr.Dataset, grid: Grid) -> xr.Dataset:
@@ -197,13 +216,8 @@ def _fields(
 ) -> xr.Dataset:
     cube, plane = ("time", "sector", "lat", "lon"), ("time", "lat", "lon")
     prior, mean = (np.nan_to_num(posterior[n].transpose(*cube).values.astype(float)) for n in ("prior", "co2"))
-    before, after = (_totals(field, domain.fractions) for field in (prior, mean))
-    wanted = {"prior": before, "posterior": after}.get(close_to)
-    if wanted is None:
-        wanted = corrected_by_others(before, after, posterior["time"].values)
     learned = prior * np.exp(np.stack([log for log, _ in logs]))[:, None]
-    for k, s in np.ndindex(wanted.shape[:2]):
-        learned[k, s] = close_totals(learned[k, s], wanted[k, s], domain.fractions)
+    _close(learned, _totals(prior if close_to == "prior" else mean, domain.fractions), domain.fractions)
     return xr.Dataset(
         {
             "co2_learned": (cube, learned, {"units": "t", "long_name": "learned CO2 emission of the month"}),

@@ -14,8 +14,8 @@ from pipeline.core.units import EARTH_RADIUS
 
 HEATING_BASE = 18.0
 """degrees C; base of heating degree days (the customary European and Chinese choice)."""
-ENOUGH = 0.2
-"""Sensitivities of the other months that must have come together before their mean says anything."""
+CERTAIN = 0.9
+"""Sensitivities count up to this: beyond, one month would outweigh all the others."""
 FAR = 500.0
 """km; distances to the nearest point source are capped here, so that a domain's edge does not matter."""
 BACKGROUND_DEGREES = 6.0
@@ -135,9 +135,13 @@ def other_months_shift(
 ) -> xr.Dataset:
     """What observations said of a cell in the *other* months of the same year.
 
-    The mean of ln(truth / prior) over m' != m, freed of the pull towards the prior:  sum shift_m' / sum s_m'.  A cell
-    whose prior is wrong is wrong all year, so this carries what was seen in clear months to those nothing was seen in;
-    a month's own posterior is not in it.
+    A cell whose prior is wrong is wrong all year, so this carries what was seen in clear months to those nothing was
+    seen in; a month's own posterior is not in it. Each month's shift d of ln(posterior / prior), with a sensitivity s,
+    stands for evidence of precision s / (1 - s) in units of the prior's; together they would have shifted by
+
+        sum d / (1 - s)  /  (1 + sum s / (1 - s)),     over m' != m
+
+    which is 0 where nothing was seen and near it where a plume from elsewhere says a little.
 
     Parameters
     ----------
@@ -146,13 +150,13 @@ def other_months_shift(
 
     Returns
     -------
-    `shift_other_months`, (time, lat, lon) float32; NaN where the others saw too little.
+    `shift_other_months`, (time, lat, lon) float32.
     """
     known = np.isfinite(shift) & (sensitivity > 0)
+    s = np.where(known, np.minimum(sensitivity, CERTAIN), 0.0)
     years = time.astype("datetime64[Y]")
-    moment, weight = (other_steps(np.where(known, field, 0.0), years) for field in (shift, sensitivity))
-    mean = np.divide(moment, weight, out=np.full(weight.shape, np.nan), where=weight >= ENOUGH)
-    field = (("time", "lat", "lon"), mean.astype(np.float32))
+    moment, precision = (other_steps(field / (1.0 - s), years) for field in (np.where(known, shift, 0.0), s))
+    field = (("time", "lat", "lon"), (moment / (1.0 + precision)).astype(np.float32))
     return xr.Dataset({"shift_other_months": field}, coords={"time": time, **grid.coords()})
 
 

@@ -1,4 +1,4 @@
-"""Apply what was learned: cross-fitted fields without seams, closed to totals, and joined with the observations."""
+"""Apply what was learned: cross-fitted fields without seams, closed to totals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.learn.features import other_steps
 from pipeline.learn.fit import Model, magnitude_of, predict_log
 
 CLOSURE_TOLERANCE = 1e-9
@@ -94,36 +93,3 @@ def close_totals(
 def region_totals(field: NDArray[np.float64], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Total of each region, (region,): sum over cells of its share of the cell's emission."""
     return np.einsum("rij,ij->r", fractions, np.nan_to_num(field))
-
-
-def corrected_by_others(
-    prior: NDArray[np.float64], posterior: NDArray[np.float64], time: NDArray[np.datetime64]
-) -> NDArray[np.float64]:
-    """Totals of the prior, corrected by what the other months of the year found:  P_m sum Q_m' / sum P_m', m' != m.
-
-    Parameters
-    ----------
-    prior, posterior : totals P and Q, (time, ...); time : months. A month without others keeps its prior.
-    """
-    found, believed = (other_steps(total, time.astype("datetime64[Y]")) for total in (posterior, prior))
-    return prior * np.divide(found, believed, out=np.ones_like(prior), where=believed > 0)
-
-
-def rebase(
-    members: NDArray[np.floating],
-    prior: NDArray[np.floating],
-    learned: NDArray[np.floating],
-    sensitivity: NDArray[np.floating],
-) -> NDArray[np.float64]:
-    """The posterior had the learned field been its prior: observations where they decide, the learned elsewhere.
-
-    In a linear Gaussian problem a shift of the prior mean by d moves the posterior by (I - A) d; in logarithms, with
-    the cell's own sensitivity s for A:  x' = x (learned / prior)^(1 - s), for every member alike.
-
-    Parameters
-    ----------
-    members : tonnes, (member, ...); prior, learned, sensitivity : broadcast against one member.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where((prior > 0) & (learned > 0), learned / prior, 1.0)
-    return members * ratio ** (1.0 - sensitivity)

@@ -101,15 +101,19 @@ def test_prior_shares_sum_to_one():
     np.testing.assert_allclose(sum(ds[f"prior_share_{n}"] for n in "abcd"), 1.0, rtol=1e-6)
 
 
-def test_other_months_shift_is_the_mean_without_the_month():
+def test_other_months_shift_is_the_posterior_of_all_the_others():
+    """One Gaussian problem with the other months' columns together, solved outright."""
     rng = np.random.default_rng(5)
     time = np.array(["2021-11-01", "2021-12-01", "2022-01-01", "2022-02-01", "2022-03-01"], "datetime64[ns]")
-    truth = rng.standard_normal(GRID.shape)
-    sensitivity = rng.uniform(0.3, 0.9, (5, *GRID.shape))
-    sensitivity[3, 2, 2] = 0.0
-    shift = sensitivity * truth
+    seen = rng.standard_normal((5, *GRID.shape))
+    precision = rng.uniform(0.2, 5.0, seen.shape)
+    precision[3, 2, 2] = 0.0
+    sensitivity = precision / (1.0 + precision)
+    shift = sensitivity * seen
     ds = other_months_shift(shift, sensitivity, time, GRID)
-    np.testing.assert_allclose(ds["shift_other_months"], np.broadcast_to(truth, shift.shape), rtol=1e-5)
+    for k, others in enumerate([[1], [0], [3, 4], [2, 4], [2, 3]]):
+        together = (precision * seen)[others].sum(axis=0) / (1.0 + precision[others].sum(axis=0))
+        np.testing.assert_allclose(ds["shift_other_months"][k], together, rtol=1e-4, atol=1e-6)
     moved = shift.copy()
     moved[2] += 1.0
     again = other_months_shift(moved, sensitivity, time, GRID)
@@ -117,10 +121,13 @@ def test_other_months_shift_is_the_mean_without_the_month():
         assert np.allclose(again["shift_other_months"][k], ds["shift_other_months"][k]) == same
 
 
-def test_other_months_that_saw_nothing_say_nothing():
+def test_other_months_that_saw_little_say_little():
     time = np.array(["2022-01-01", "2022-02-01"], "datetime64[ns]")
     shift, sensitivity = np.ones((2, *GRID.shape)), np.zeros((2, *GRID.shape))
-    sensitivity[0, 4, 4] = 0.9
-    ds = other_months_shift(shift, sensitivity, time, GRID)
-    assert np.isnan(ds["shift_other_months"][0]).all()
-    assert np.isfinite(ds["shift_other_months"][1]).sum() == 1
+    shift[0, 3, 3] = np.nan
+    sensitivity[0, 4, 4], sensitivity[0, 5, 5], sensitivity[0, 3, 3] = 0.8, 0.05, 0.8
+    field = other_months_shift(shift * sensitivity, sensitivity, time, GRID)["shift_other_months"]
+    assert (field[0] == 0).all()
+    assert float(field[1, 4, 4]) == pytest.approx(0.8)
+    assert float(field[1, 5, 5]) == pytest.approx(0.05)
+    assert np.count_nonzero(field[1]) == 2

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.learn.predict import close_totals, corrected_by_others, group_shares, rebase, region_totals
+from pipeline.learn.predict import close_totals, group_shares, region_totals
 
 
 @settings(max_examples=25, deadline=None)
@@ -42,26 +42,3 @@ def test_groups_meet_without_a_seam():
     assert shares[0, 2, 0] == 1.0
     sharp = group_shares(groups, 2, 0.0)
     assert set(np.unique(sharp)) == {0.0, 1.0}
-
-
-def test_rebase_is_the_posterior_with_another_prior():
-    """Scalar Gaussian in the logarithm: posterior = a + A (y - a); with a' it is a' + A (y - a')."""
-    a, a2, y, kernel = np.log(10.0), np.log(25.0), np.log(40.0), 0.3
-    posterior = np.exp(a + kernel * (y - a))
-    assert rebase(np.array([posterior]), np.exp(a), np.exp(a2), kernel)[0] == pytest.approx(
-        np.exp(a2 + kernel * (y - a2))
-    )
-
-
-def test_rebase_keeps_what_was_observed_and_takes_what_was_not():
-    members = np.array([[5.0, 5.0, 0.0]])
-    got = rebase(members, np.array([2.0, 2.0, 0.0]), np.array([8.0, 8.0, 3.0]), np.array([1.0, 0.0, 0.5]))
-    np.testing.assert_allclose(got, [[5.0, 20.0, 0.0]])
-
-
-def test_totals_are_corrected_by_the_other_months_only():
-    time = np.array(["2021-12-01", "2022-01-01", "2022-02-01", "2022-03-01"], "datetime64[ns]")
-    prior = np.array([[5.0], [10.0], [20.0], [30.0]])
-    posterior = np.array([[9.0], [15.0], [20.0], [60.0]])
-    got = corrected_by_others(prior, posterior, time)
-    np.testing.assert_allclose(got[:, 0], [5.0, 10 * 80 / 50, 20 * 75 / 40, 30 * 35 / 30])
