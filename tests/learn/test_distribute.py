@@ -95,7 +95,7 @@ def test_spread_of_unseen_cells_is_calibrated_to_the_labels(toy, learned):
 
 
 def test_a_level_that_a_province_shares_teaches_nothing(toy):
-    """It is closed away: all cells of a sector and province a third higher leave what was learned of places as it is."""
+    """Closed away: with all cells of a sector and province a third higher what is learned of places stays."""
     raised = toy.posterior.assign(co2=toy.posterior["co2"] * 1.3)
     fields = learn_fields(raised, toy.features, toy.domain, QUICK, close_to="prior").fields
     lower = learn_fields(toy.posterior, toy.features, toy.domain, QUICK, close_to="prior").fields
