@@ -28,8 +28,7 @@ from pipeline.core.points import annual_tonnes, grid_points
 from pipeline.core.regions import Regions
 from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
-from pipeline.learn.blocks import block_index
-from pipeline.learn.conformal import conformal_quantile, stretch_needed
+from pipeline.product.uncertainty import inflate, interval
 from pipeline.store.cubes import open_cube, write_cube
 from pipeline.store.location import Store
 from pipeline.world.make import make_world
@@ -38,6 +37,7 @@ YEAR = 2022
 HIDDEN = 1 / 6
 SIZES = (0.0, 1e3, 1e4, 3e4, 1e5, 3e5, 1e6, np.inf)
 """t a month; classes of the calibration."""
+FACTORS = np.arange(0.6, 3.001, 0.05)
 
 
 @dataclass
@@ -219,29 +219,38 @@ def ranks(case: Case) -> NDArray[np.float64]:
     return counts / counts.sum()
 
 
-def calibration(cases: Iterable[Case]) -> list[dict[str, float]]:
-    """Factor on the members' spread that would have covered 90 % of the truths, by size of the emission."""
-    mean, sigma, truth, block, hidden = [], [], [], [], []
-    for case in cases:
-        logs = np.log(np.maximum(case.samples[:, :, case.whole], 1e-6))
-        shape = logs.shape[1:]
-        mean.append(case.coarse["co2_emission"].values[:, case.whole])
-        sigma.append(logs.std(axis=0, ddof=1))
-        truth.append(np.maximum(case.truth.sum(axis=1)[:, case.whole], 1.0))
-        label = block_index(case.grid, 2.0)[case.whole] + 10**9 * case.seed
-        block.append(np.broadcast_to(label, shape))
-        hidden.append(np.broadcast_to(case.hidden[case.whole], shape))
-    m, s, t, b, h = (np.concatenate([a.ravel() for a in part]) for part in (mean, sigma, truth, block, hidden))
-    need = stretch_needed(m, s, t)
-    rows = []
-    for low, high in pairwise(SIZES):
-        row = {"from t": low, "to t": high}
-        for name, where in (("seen", ~h), ("hidden", h)):
-            keep = where & (m >= low) & (m < high)
-            row[f"n {name}"] = float(keep.sum())
-            row[f"sigma {name}"] = float(np.median(s[keep])) if keep.any() else float("nan")
-            row[f"factor {name}"] = conformal_quantile(need[keep], b[keep]) if keep.any() else float("nan")
-        rows.append(row)
+def calibration(cases: Iterable[Case]) -> list[dict[str, float | str]]:
+    """By how much the members' spread would have to be multiplied to cover 90 % of the truths, by size of emission.
+
+    `factor` is the smallest that does, NaN where none does; what the product states already is in the members.
+    """
+    parts = [
+        (case.samples[:, :, case.whole], case.truth.sum(axis=1)[:, case.whole], case.hidden[case.whole])
+        for case in cases
+    ]
+    members = np.concatenate([m.reshape(len(m), -1) for m, _, _ in parts], axis=1)
+    truth = np.concatenate([t.ravel() for _, t, _ in parts])
+    hidden = np.concatenate([np.broadcast_to(h, t.shape).ravel() for _, t, h in parts])
+    size = members.mean(axis=0)
+    classes = {f"{low:g}-{high:g} t": (size >= low) & (size < high) for low, high in pairwise(SIZES)}
+    classes |= {"all": size >= 0, "hidden": hidden, "seen": ~hidden}
+    rows: list[dict[str, float | str]] = []
+    for name, keep in classes.items():
+        if keep.any():
+            x, t = members[:, keep], truth[keep]
+            low, high = interval(x)
+            covering = [f for f in FACTORS if coverage(t, *interval(inflate(x, f))) >= 0.9]
+            rows.append(
+                {
+                    "cells": name,
+                    "n": float(keep.sum()),
+                    "sigma ln": float(np.median(np.log(np.maximum(x, 1e-6)).std(axis=0, ddof=1))),
+                    "covered": coverage(t, low, high),
+                    "below p05": float(np.mean(t < low)),
+                    "above p95": float(np.mean(t > high)),
+                    "factor": min(covering, default=float("nan")),
+                }
+            )
     return rows
 
 

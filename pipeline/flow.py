@@ -34,8 +34,6 @@ from pipeline.store.verify import manifest
 from pipeline.units import Runner, Unit, code_digest, fingerprint
 from pipeline.world.make import make_world
 
-SPREAD = (0.5, 1.0)
-"""Bounds of how much narrower the learning may make what is believed of a cell."""
 TABLES = ("point_sources", "point_sources.parquet", "regions.geojson", "prior_totals.csv")
 
 
@@ -195,13 +193,7 @@ def _learn(
     )
     prior = posterior["prior"].transpose("time", "sector", "lat", "lon").values
     ratio = np.divide(learned.fields["co2_learned"].values, prior, out=np.ones_like(prior), where=prior > 0)
-    before = posterior["prior_sigma_ln"].transpose("time", "lat", "lon").values
-    spread = np.clip(learned.fields["sigma_ln"].values / np.maximum(before, 1e-6), *SPREAD)
-    spread = np.where(np.isfinite(spread), spread, 1.0)
-    fields = learned.fields.assign(
-        ratio=(("time", "sector", "lat", "lon"), ratio, {"units": "1"}),
-        spread=(("time", "lat", "lon"), spread, {"units": "1"}),
-    )
+    fields = learned.fields.assign(ratio=(("time", "sector", "lat", "lon"), ratio, {"units": "1"}))
     write_cube(store, out, fields.assign_coords(sector=np.arange(len(SECTORS))))
     models = out.removesuffix(".zarr") + "-models.json"
     store.write_json({m.group: asdict(m) for m in learned.models}, models)

@@ -22,6 +22,8 @@ from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
 
 TRIES = 4
 """Times a task is handed out whose worker died with the data it was to work on."""
+SPREAD = (0.5, 1.0)
+"""Bounds of how much narrower the learning may make what is believed of a cell."""
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 MapUnits = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
@@ -99,9 +101,10 @@ def domain_of(grid: Grid, fractions: NDArray[np.float64], groups: Sequence[str])
 class Learned:
     """What was learned.
 
-    `fields` holds `co2_learned` (time, sector, lat, lon) in tonnes, `sigma_ln` (time, lat, lon) of ln(truth / learned)
-    and `inflation` (time, lat, lon), by which members of a cell without observations are to be spread; `models` one
-    model a training group.
+    `fields` holds `co2_learned` (time, sector, lat, lon) in tonnes and, (time, lat, lon), `sigma_ln` of
+    ln(truth / learned), `spread`, what is believed of a cell around the learned field over what was believed of it
+    before, and `inflation`, by which members of a cell without observations are to be spread then; `models` one model a
+    training group.
     """
 
     fields: xr.Dataset
@@ -157,6 +160,9 @@ def learn_fields(
     units = [(by_number, stack, shares, folds) for stack, _ in stacks]
     logs = map_units(_apply, units)
     fields = _fields(posterior, logs, domain, close_to)
+    before = posterior["prior_sigma_ln"].transpose("time", "lat", "lon").values
+    spread = np.clip(np.nan_to_num(fields["sigma_ln"].values, nan=np.inf) / np.maximum(before, 1e-6), *SPREAD)
+    fields = fields.assign(spread=(("time", "lat", "lon"), spread, {"units": "1"}))
     return Learned(fields.assign(inflation=_inflation(posterior, fields, domain, blocks)), tuple(models))
 
 
@@ -235,6 +241,7 @@ def _inflation(posterior: xr.Dataset, fields: xr.Dataset, domain: Domain, blocks
     plane = ("time", "lat", "lon")
     names = ("member", "prior_sigma_ln", "sensitivity")
     summary = {name: posterior[name].transpose(*plane).values for name in names}
+    summary["prior_sigma_ln"] = summary["prior_sigma_ln"] * fields["spread"].values
     summary["prior"] = posterior["prior"].sum("sector").transpose(*plane).values
     learned = fields["co2_learned"].sum("sector").values
     some = summary["prior"][:, domain.groups >= 0]

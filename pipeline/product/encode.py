@@ -14,6 +14,7 @@ from pipeline.core.schema import INFORMATION
 from pipeline.product.downscale import downscale
 from pipeline.product.layout import REFERENCES
 from pipeline.product.uncertainty import (
+    STATED_INFLATION,
     Areas,
     area_samples,
     inflate_within,
@@ -21,7 +22,6 @@ from pipeline.product.uncertainty import (
     reference_sigma,
     rounded,
     sigma,
-    stated_inflation,
 )
 from pipeline.product.weights import TileWeights
 from pipeline.store.cubes import open_cube, write_region
@@ -57,7 +57,7 @@ def month_cubes(
     raw = month["co2"].transpose("member", "sector", "lat", "lon").values
     raw = np.where(inside, raw, 0.0)
     if factor is None:
-        factor = member_inflation(month, raw.mean(axis=0).sum(axis=0))
+        factor = member_inflation(month)
     members = inflate_within(raw, factor, areas.shares[: areas.provinces])
     by_sector = members.mean(axis=0)
     total = members.sum(axis=1)
@@ -91,17 +91,16 @@ def month_cubes(
     }
 
 
-def member_inflation(month: xr.Dataset, mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By how much members are spread, (lat, lon): by the size of the emission, and by what the learning found.
+def member_inflation(month: xr.Dataset) -> NDArray[np.float64] | float:
+    """By how much members are spread: what simulated worlds took, or what the learning found, (lat, lon).
 
     `inflation` of a month holds for cells without observations (`pipeline.learn.conformal`); with the variance
     reduction v it counts as inflation^(1 - v). The larger of the two is taken.
     """
-    stated = stated_inflation(mean)
     if "inflation" not in month:
-        return stated
+        return STATED_INFLATION
     seen = np.clip(np.nan_to_num(month["variance_reduction"].values), 0.0, 1.0)
-    return np.maximum(stated, month["inflation"].values ** (1.0 - seen))
+    return np.asarray(np.maximum(STATED_INFLATION, month["inflation"].values ** (1.0 - seen)), np.float64)
 
 
 _PASSED = {

@@ -11,6 +11,7 @@ from pipeline.core.schema import INFORMATION, PRODUCTS, SECTORS, check
 from pipeline.product.attributes import ProductInfo
 from pipeline.product.encode import member_inflation, month_cubes, write_month, write_tile, year_total
 from pipeline.product.layout import CUBES, create, layouts
+from pipeline.product.uncertainty import STATED_INFLATION
 from pipeline.product.weights import tile_weights
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
@@ -143,11 +144,10 @@ def test_a_plain_reader_opens_it(product):
 
 
 def test_learned_inflation_counts_where_nothing_was_seen(month):
-    mean = np.full(month["variance_reduction"].shape, 2e6)
     seen = month.assign(inflation=month["variance_reduction"] * 0 + 3.0)
     seen["variance_reduction"][:, :6] = 0.0
     seen["variance_reduction"][:, 6:] = 1.0
-    factor = member_inflation(seen, mean)
+    factor = member_inflation(seen)
     np.testing.assert_allclose(factor[:, :6], 3.0)
-    np.testing.assert_allclose(factor[:, 6:], 1.2)
-    np.testing.assert_allclose(member_inflation(month, mean), 1.2)
+    np.testing.assert_allclose(factor[:, 6:], STATED_INFLATION)
+    assert member_inflation(month) == STATED_INFLATION

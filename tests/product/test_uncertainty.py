@@ -9,7 +9,6 @@ from pipeline.product.uncertainty import (
     reference_sigma,
     rounded,
     sigma,
-    stated_inflation,
 )
 
 
@@ -91,10 +90,3 @@ def test_inflation_within_keeps_means_and_members_totals():
     free = np.einsum("ksij,rij->ksr", inflate(members, 2.0), shares)
     assert np.abs(free - before).max() / before.std() > 10 * gap
     assert np.log(wide).std(axis=0).mean() > 1.6 * np.log(members).std(axis=0).mean()
-
-
-def test_stated_inflation_goes_with_the_size():
-    factor = stated_inflation(np.array([0.0, 6e4, 1e9]))
-    assert factor[1] == 1.85
-    assert factor[0] == 1.5
-    assert factor[2] == 1.2
