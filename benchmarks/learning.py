@@ -28,6 +28,7 @@ from pipeline.core.points import annual_tonnes, grid_points
 from pipeline.core.regions import Regions
 from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
+from pipeline.learn.blocks import block_index
 from pipeline.product.uncertainty import inflate, interval
 from pipeline.store.cubes import open_cube, write_cube
 from pipeline.store.location import Store
@@ -219,19 +220,44 @@ def ranks(case: Case) -> NDArray[np.float64]:
     return counts / counts.sum()
 
 
+def conformal_quantile(scores: NDArray[np.float64], blocks: NDArray[np.int64], level: float = 0.9) -> float:
+    """Quantile of the scores with the finite-sample correction of split conformal prediction, n = number of blocks.
+
+    Rows of a block hang together, so n counts blocks and every block has the same weight: the (n + 1) / n level
+    quantile of the block-weighted distribution, which for one row a block is the ceil((n + 1) level)-th smallest.
+
+    Returns
+    -------
+    The quantile; infinite where n is too small for the level.
+    """
+    _, inverse, counts = np.unique(blocks, return_inverse=True, return_counts=True)
+    n = int(counts.size)
+    if not n or (n + 1) * level > n:
+        return float("inf")
+    rank = (n + 1) / n * level
+    order = np.argsort(scores, kind="stable")
+    weight = (1.0 / counts[inverse])[order] / n
+    place = int(np.searchsorted(np.cumsum(weight), rank - 1e-12))
+    return float(scores[order][min(place, order.size - 1)])
+
+
 def calibration(cases: Iterable[Case]) -> list[dict[str, float | str]]:
     """By how much the members' spread would have to be multiplied to cover 90 % of the truths, by size of emission.
 
-    `factor` is the smallest that does, NaN where none does; what the product states already is in the members.
+    `factor` is the conformal quantile over 2-degree blocks of the smallest factor that covers each cell and month;
+    what the product states already is in the members.
     """
-    parts = [
-        (case.samples[:, :, case.whole], case.truth.sum(axis=1)[:, case.whole], case.hidden[case.whole])
-        for case in cases
-    ]
-    members = np.concatenate([m.reshape(len(m), -1) for m, _, _ in parts], axis=1)
-    truth = np.concatenate([t.ravel() for _, t, _ in parts])
-    hidden = np.concatenate([np.broadcast_to(h, t.shape).ravel() for _, t, h in parts])
-    size = members.mean(axis=0)
+    parts: list[tuple[NDArray, ...]] = []
+    for case in cases:
+        truth = case.truth.sum(axis=1)[:, case.whole]
+        label = block_index(case.grid, 2.0)[case.whole] + 10**9 * case.seed
+        beside = (np.broadcast_to(a, truth.shape).ravel() for a in (case.hidden[case.whole], label))
+        parts.append((case.samples[:, :, case.whole].reshape(len(case.samples), -1), truth.ravel(), *beside))
+    members, truth, hidden, block = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    size, need = members.mean(axis=0), np.full(truth.shape, np.inf)
+    for f in FACTORS[::-1]:
+        low, high = interval(inflate(members, f))
+        need[(low <= truth) & (truth <= high)] = f
     classes = {f"{low:g}-{high:g} t": (size >= low) & (size < high) for low, high in pairwise(SIZES)}
     classes |= {"all": size >= 0, "hidden": hidden, "seen": ~hidden}
     rows: list[dict[str, float | str]] = []
@@ -239,7 +265,6 @@ def calibration(cases: Iterable[Case]) -> list[dict[str, float | str]]:
         if keep.any():
             x, t = members[:, keep], truth[keep]
             low, high = interval(x)
-            covering = [f for f in FACTORS if coverage(t, *interval(inflate(x, f))) >= 0.9]
             rows.append(
                 {
                     "cells": name,
@@ -248,7 +273,7 @@ def calibration(cases: Iterable[Case]) -> list[dict[str, float | str]]:
                     "covered": coverage(t, low, high),
                     "below p05": float(np.mean(t < low)),
                     "above p95": float(np.mean(t > high)),
-                    "factor": min(covering, default=float("nan")),
+                    "factor": conformal_quantile(need[keep], block[keep]),
                 }
             )
     return rows

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
 from pipeline.learn.blocks import block_index, fold_of
-from pipeline.learn.conformal import unseen_inflation
 from pipeline.learn.features import other_months_shift
-from pipeline.learn.fit import MAGNITUDES, LearnSettings, Model, fit_group
+from pipeline.learn.fit import LearnSettings, Model, fit_group
 from pipeline.learn.predict import close_totals, group_shares, learned_log, region_totals
 from pipeline.learn.table import Table, concatenate, feature_matrix, month_rows
 
@@ -102,9 +101,8 @@ class Learned:
     """What was learned.
 
     `fields` holds `co2_learned` (time, sector, lat, lon) in tonnes and, (time, lat, lon), `sigma_ln` of
-    ln(truth / learned), `spread`, what is believed of a cell around the learned field over what was believed of it
-    before, and `inflation`, by which members of a cell without observations are to be spread then; `models` one model a
-    training group.
+    ln(truth / learned) and `spread`, what is believed of a cell around the learned field over what was believed of it
+    before; `models` one model a training group.
     """
 
     fields: xr.Dataset
@@ -163,7 +161,7 @@ def learn_fields(
     before = posterior["prior_sigma_ln"].transpose("time", "lat", "lon").values
     spread = np.clip(np.nan_to_num(fields["sigma_ln"].values, nan=np.inf) / np.maximum(before, 1e-6), *SPREAD)
     fields = fields.assign(spread=(("time", "lat", "lon"), spread, {"units": "1"}))
-    return Learned(fields.assign(inflation=_inflation(posterior, fields, domain, blocks)), tuple(models))
+    return Learned(fields, tuple(models))
 
 
 def _placed(posterior: xr.Dataset, fractions: NDArray[np.float64]) -> xr.Dataset:
@@ -235,15 +233,3 @@ def _fields(
 
 def _totals(field: NDArray[np.float64], fractions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([[region_totals(cells, fractions) for cells in month] for month in field])
-
-
-def _inflation(posterior: xr.Dataset, fields: xr.Dataset, domain: Domain, blocks: NDArray[np.int64]) -> xr.Variable:
-    plane = ("time", "lat", "lon")
-    names = ("member", "prior_sigma_ln", "sensitivity")
-    summary = {name: posterior[name].transpose(*plane).values for name in names}
-    summary["prior_sigma_ln"] = summary["prior_sigma_ln"] * fields["spread"].values
-    summary["prior"] = posterior["prior"].sum("sector").transpose(*plane).values
-    learned = fields["co2_learned"].sum("sector").values
-    some = summary["prior"][:, domain.groups >= 0]
-    edges = np.quantile(np.log(some[some > 0]), np.arange(1, MAGNITUDES) / MAGNITUDES)
-    return xr.Variable(plane, unseen_inflation(summary, learned, domain.groups, blocks, tuple(edges)), {"units": "1"})

@@ -38,26 +38,24 @@ def month_cubes(
     month: xr.Dataset,
     areas: Areas,
     china_fraction: NDArray[np.floating],
-    factor: NDArray[np.floating] | float | None = None,
+    factor: NDArray[np.floating] | float = STATED_INFLATION,
     learned: bool = False,
 ) -> Cubes:
-    """All 0.25 degree and regional cubes of one month, from its calibrated members.
+    """All 0.25 degree and regional cubes of one month, from its members as the inversion gives them.
 
     Parameters
     ----------
     month : `co2` (member, sector, lat, lon) and `prior` (sector, lat, lon) in tonnes, the Chinese part of each cell,
         sectors in the order of `SECTORS`; perhaps `proxy_prior` (lat, lon), where `prior` was learned from it;
-        `prior_sigma`, `averaging_kernel`, `variance_reduction`, `n_no2`, `n_xco2` and perhaps `inflation` (lat, lon).
+        `prior_sigma`, `averaging_kernel`, `variance_reduction`, `n_no2` and `n_xco2` (lat, lon).
     areas : what totals are made for.
     china_fraction : (lat, lon); cells with 0 become NaN.
-    factor : inflation of the members, (lat, lon) or one number; `member_inflation` where it is not given.
+    factor : inflation of the members, (lat, lon) or one number.
     learned : whether the prior was a learned field (for `information`).
     """
     inside = china_fraction > 0
     raw = month["co2"].transpose("member", "sector", "lat", "lon").values
     raw = np.where(inside, raw, 0.0)
-    if factor is None:
-        factor = member_inflation(month)
     members = inflate_within(raw, factor, areas.shares[: areas.provinces])
     by_sector = members.mean(axis=0)
     total = members.sum(axis=1)
@@ -89,18 +87,6 @@ def month_cubes(
         "region_samples": {"co2_emission": totals},
         "regions": _totals(totals, spread, areas),
     }
-
-
-def member_inflation(month: xr.Dataset) -> NDArray[np.float64] | float:
-    """By how much members are spread: what simulated worlds took, or what the learning found, (lat, lon).
-
-    `inflation` of a month holds for cells without observations (`pipeline.learn.conformal`); with the variance
-    reduction v it counts as inflation^(1 - v). The larger of the two is taken.
-    """
-    if "inflation" not in month:
-        return STATED_INFLATION
-    seen = np.clip(np.nan_to_num(month["variance_reduction"].values), 0.0, 1.0)
-    return np.asarray(np.maximum(STATED_INFLATION, month["inflation"].values ** (1.0 - seen)), np.float64)
 
 
 _PASSED = {

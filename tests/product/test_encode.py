@@ -9,9 +9,8 @@ from pipeline.core.grid import block_repeat, block_sum
 from pipeline.core.labels import labels
 from pipeline.core.schema import INFORMATION, PRODUCTS, SECTORS, check
 from pipeline.product.attributes import ProductInfo
-from pipeline.product.encode import member_inflation, month_cubes, write_month, write_tile, year_total
+from pipeline.product.encode import month_cubes, write_month, write_tile, year_total
 from pipeline.product.layout import CUBES, create, layouts
-from pipeline.product.uncertainty import STATED_INFLATION
 from pipeline.product.weights import tile_weights
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
@@ -141,13 +140,3 @@ def test_a_plain_reader_opens_it(product):
     path = product["store"].path("p/emissions_025.zarr")
     with xr.open_zarr(path) as ds:
         assert ds["co2_emission"].sel(time="2022-02").notnull().any()
-
-
-def test_learned_inflation_counts_where_nothing_was_seen(month):
-    seen = month.assign(inflation=month["variance_reduction"] * 0 + 3.0)
-    seen["variance_reduction"][:, :6] = 0.0
-    seen["variance_reduction"][:, 6:] = 1.0
-    factor = member_inflation(seen)
-    np.testing.assert_allclose(factor[:, :6], 3.0)
-    np.testing.assert_allclose(factor[:, 6:], STATED_INFLATION)
-    assert member_inflation(month) == STATED_INFLATION
