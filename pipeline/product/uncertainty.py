@@ -35,7 +35,7 @@ def inflate(members: NDArray[np.floating], factor: NDArray[np.floating] | float)
 
 STATED_INFLATION = 1.58
 """Inflation of every cell's members: what 90 % coverage took in simulated worlds whose seeds are not those of the tests
-(`python -m benchmarks.learning --calibrate`). One number for all sizes: what each would want lies within a tenth or so of it."""
+(`python -m benchmarks.learning --calibrate`). One number for all sizes: each wants that within a fifth."""
 ROUNDS = 4
 
 
