@@ -39,6 +39,8 @@ HIDDEN = 1 / 6
 SIZES = (0.0, 1e3, 1e4, 3e4, 1e5, 3e5, 1e6, np.inf)
 """t a month; classes of the calibration."""
 FACTORS = np.arange(0.6, 3.001, 0.05)
+BINS = 17
+"""Of the rank histogram: 50 members leave 51 places, three to a bin."""
 
 
 @dataclass
@@ -213,10 +215,10 @@ def _provinces(case: Case, fractions: NDArray[np.float64]) -> float:
 
 
 def ranks(case: Case) -> NDArray[np.float64]:
-    """Share of truths in each tenth of the members' distribution: flat where the members are calibrated."""
+    """Share of truths in each part of the members' distribution: flat where the members are calibrated."""
     truth, members = case.truth.sum(axis=1)[:, case.whole], case.samples[:, :, case.whole]
     place = (np.sum(members < truth, axis=0) + 0.5) / (len(members) + 1)
-    counts, _ = np.histogram(place, bins=10, range=(0, 1))
+    counts, _ = np.histogram(place, bins=BINS, range=(0, 1))
     return counts / counts.sum()
 
 
@@ -287,8 +289,10 @@ def figure(cases: Sequence[Case], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
-    ax.bar(np.arange(10) / 10 + 0.05, np.mean([ranks(c) for c in cases], axis=0), width=0.09, color="#33658a")
-    ax.axhline(0.1, color="k", lw=0.8)
+    ax.bar(
+        (np.arange(BINS) + 0.5) / BINS, np.mean([ranks(c) for c in cases], axis=0), width=0.9 / BINS, color="#33658a"
+    )
+    ax.axhline(1 / BINS, color="k", lw=0.8)
     ax.set(xlabel="place of the truth among the members", ylabel="share of cell-months", xlim=(0, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=130)
