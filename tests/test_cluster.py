@@ -143,7 +143,8 @@ def test_no_more_units_run_on_a_worker_than_fit(tmp_path, unit_memory, at_once):
             threads_per_worker=4,
             processes=False,
             dashboard_address=None,
-            memory_limit=GIB,
+            # The worker lives in this process: a limit would pause it for what other tests left in memory.
+            memory_limit=0,
             resources={"memory": GIB},
         ) as local,
         Client(local) as client,
