@@ -93,7 +93,7 @@ class InversionOptions:
         temporal profiles, +-10 %).
     sigma_ratio_nation, sigma_ratio_province : spread of ln r_s, persistent over months.
     sigma_gain : spread of the logarithm of what a retrieval shows of the NO2 that is there, one number for all of a run
-        (Chinese boundary layers read 23-51 % low in early versions, nothing in later ones).
+        (a stated guess: retrievals are known to read low over polluted land, by an amount that differs by version).
     sigma_lifetime : spread of ln tau by training group and month (prior mean in `TransportOptions.lifetime`).
     soil_flux : NOx from soils in July, kg NO2-equivalent m-2 s-1 (about 5 ng N m-2 s-1 on cropland), following the
         season of temperature; `sigma_soil` its spread by group.
