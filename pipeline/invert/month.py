@@ -34,7 +34,7 @@ _LEAST_SEEN = 5
 """Other columns around a place from which their mean tells its usual signal."""
 _CLOSURES = 12
 _NOX_PER_CO2 = 2.5
-"""kg NO2-equivalent of NOx per tonne of CO2 of a country as a whole: an order of magnitude; a factor of its own stands on
+"""kg NO2-equivalent of NOx per tonne of CO2 of a country: an order of magnitude; a factor of its own stands on
 what is made of it (`pipeline.invert.tracks`)."""
 _ALIKE = 51
 
