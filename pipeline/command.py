@@ -79,6 +79,11 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--no-fine", dest="fine", action="store_const", const=False, help="0.25 degree only, no 1 km")
     what.add_argument("--no-learn", dest="learn", action="store_const", const=False, help="no learning per region")
+    what.add_argument(
+        "--independent-of",
+        metavar="NAMES",
+        help="inventories that no input may descend from, or none (default: meic)",
+    )
     where = p.add_argument_group("where")
     where.add_argument(
         "--store", help=f"folder or s3://bucket/prefix (default: {DEFAULT_STORE} with a demonstration world)"
@@ -107,7 +112,7 @@ def run(argv: list[str] | None, work: Callable[[Request], Summary]) -> int:
     telemetry = Telemetry(new_run_id(), arguments.log_level, arguments.log_format)
     telemetry.configure()
     try:
-        names = ("year", "months", "domain", "fine", "learn", "store", "scheduler", "workers")
+        names = ("year", "months", "domain", "fine", "learn", "store", "scheduler", "workers", "independent_of")
         settings = load({n: getattr(arguments, n) for n in names}, arguments.config)
         if arguments.print_config:
             print(yaml.safe_dump(settings.shown(), sort_keys=False), end="")  # noqa: T201

@@ -17,6 +17,7 @@ from pipeline.access import input_names, open_family, open_input, open_points, o
 from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
 from pipeline.core.schema import SECTORS
+from pipeline.guard import origins, refuse_dependent
 from pipeline.learn.distribute import domain_of, learn_fields, on_cluster
 from pipeline.learn.fit import LearnSettings
 from pipeline.product.attributes import ProductInfo
@@ -75,7 +76,8 @@ def inspect_inputs(store: Store, settings: Settings) -> Inputs:
 
     Raises
     ------
-    InputError : something is missing, not what the contract says, or does not reach the domain or the years.
+    InputError : something is missing, not what the contract says, or does not reach the domain or the years, or
+        descends from an inventory that the product is to be independent of.
     """
     open_points(store), open_regions(store), open_prior_totals(store)
     cubes = {"era5": open_input(store, "era5", settings.year)}
@@ -86,9 +88,12 @@ def inspect_inputs(store: Store, settings: Settings) -> Inputs:
         )
     cubes |= families["no2"] | families["xco2"]
     cubes |= {name: open_input(store, name) for name in ("nightlights", "population")}
-    names = [f"{name}.zarr" for name in cubes] + [t for t in TABLES if store.exists(f"inputs/{t}")]
+    tables = [t for t in TABLES if store.exists(f"inputs/{t}")]
+    names = [f"{name}.zarr" for name in cubes] + tables
     marks = {name: fingerprint(store, f"inputs/{name}") for name in sorted(names)}
-    ancestry = {a for ds in cubes.values() for a in str(ds.attrs.get("ancestry", "")).split() if a}
+    found = origins(store, cubes, tables)
+    refuse_dependent(found, settings.independent_of)
+    ancestry = {ancestor for origin in found for ancestor in origin.ancestry}
     synthetic = any(ds.attrs.get("synthetic") == "true" for ds in cubes.values())
     return Inputs(marks, _solved_grid(cubes["era5"], settings), synthetic, tuple(sorted(ancestry)))
 

@@ -10,12 +10,15 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from pipeline.core.ancestry import split_names
 from pipeline.core.errors import UsageError
 from pipeline.core.grid import Grid, domain_grid
 from pipeline.core.options import ClusterOptions, InversionOptions, PriorOptions, StorageOptions, TransportOptions
 
 PREFIX = "CARBONCUBE_"
 DEFAULT_STORE = "./data"
+_TEXTS = ("year", "months", "domain", "store", "scheduler", "independent_of")
+"""Settings whose text in the environment is read as it is."""
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 
 
@@ -39,6 +42,15 @@ Years = Annotated[tuple[int, ...], BeforeValidator(lambda v: _numbers(v, FIRST_Y
 Months = Annotated[tuple[int, ...], BeforeValidator(lambda v: _numbers(v, 1, 12, "month"))]
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    """Read ``meic,edgar``, ``none`` or a list as names in lower case."""
+    names = split_names(value)
+    return () if names == ["none"] else tuple(names)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
 class Settings(BaseModel):
     """Everything a run depends on."""
 
@@ -56,6 +68,9 @@ class Settings(BaseModel):
     learn: bool = Field(default=True, description="learn per region where nothing was observed")
     report: bool = Field(default=True, description="write the report")
     seed: int = Field(default=0, ge=0, description="of all random numbers")
+    independent_of: Names = Field(
+        default=("meic",), description="inventories the product is compared with; no input may descend from them"
+    )
     transport: TransportOptions = Field(default=TransportOptions())
     prior: PriorOptions = Field(default=PriorOptions())
     inversion: InversionOptions = Field(default=InversionOptions())
@@ -76,8 +91,8 @@ class Settings(BaseModel):
         return self.model_dump(mode="json")
 
     def science(self) -> dict[str, Any]:
-        """What results depend on: all but where the run happens."""
-        elsewhere = {"storage", "store", "scheduler", "workers", "memory_limit", "cluster", "report"}
+        """What results depend on: all but where the run happens and what is refused."""
+        elsewhere = {"storage", "store", "scheduler", "workers", "memory_limit", "cluster", "report", "independent_of"}
         return self.model_dump(mode="json", exclude=elsewhere)
 
     def physics(self) -> dict[str, Any]:
@@ -157,7 +172,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         head, *nested = key.split("__")
         if not name.startswith(PREFIX) or head not in Settings.model_fields:
             continue
-        value: Any = text if head in ("year", "months", "domain", "store", "scheduler") else yaml.safe_load(text)
+        value: Any = (
+            text
+            if head in ("year", "months", "domain", "store", "scheduler", "independent_of")
+            else yaml.safe_load(text)
+        )
         for part in reversed(nested):
             value = {part: value}
         _merge(result, {head: value})

@@ -17,6 +17,7 @@ ALLOWED = {
     **{room: {"core", "store", room} for room in STAGES},
     "invert": {"core", "store", "transport", "invert"},
     "access": {"core", "store"},
+    "guard": {"core", "store", "access"},
     "settings": {"core"},
     "catalog": {"core", "store", "settings", "access"},
     "cluster": {"core", "settings", "regrid"},

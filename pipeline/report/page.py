@@ -100,6 +100,12 @@ def _header(product: Product) -> str:
             '<div class="banner" role="note"><b>SYNTHETIC</b> Some or all of the observations behind this product were '
             "made by a simulation. It shows what the method does; it says nothing about real emissions.</div>"
         )
+    ancestry = product.provenance.get("ancestry")
+    if ancestry:
+        parts.append(
+            f'<div class="sub">Not independent of {escape(", ".join(map(str, ancestry)))}: inputs descend from it, so '
+            "that agreement with it proves nothing.</div>"
+        )
     parts.append(html.cards(_key_figures(product)))
     return "".join(parts)
 

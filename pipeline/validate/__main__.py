@@ -26,6 +26,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--year", required=True, type=int, metavar="Y")
     p.add_argument("--version", metavar="NAME", help="a version of the product (default: the year's latest)")
     p.add_argument("--against", default="truth", metavar="NAME", help="truth (default), meic or another inventory")
+    p.add_argument(
+        "--allow-dependent", action="store_true", help="compare also what descends from the inventory, and say so"
+    )
     p.add_argument("--config", metavar="FILE", help="YAML file of settings, for the store's options")
     p.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return p
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result: dict[str, Any] = {"version": product.name, "year": args.year, **score_year(product, args.year)}
             lines = [f"{key:34s}{value:14.4f}" for key, value in result.items() if isinstance(value, float)]
         else:
-            result = compare(store, product.name, args.against, args.year)
+            result = compare(store, product.name, args.against, args.year, allow_dependent=args.allow_dependent)
             lines = _lines(result)
     except CarbonCubeError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -12,6 +12,7 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
+from pipeline.core.ancestry import related
 from pipeline.core.errors import InputError
 from pipeline.core.labels import labels
 from pipeline.core.metrics import correlation, coverage, interval, relative_mae
@@ -20,6 +21,7 @@ from pipeline.core.schema import INPUTS, SECTORS, check
 from pipeline.core.units import DAY, KG_PER_TONNE
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
+from pipeline.store.publish import product_path
 from pipeline.validate.overlap import areas, to_grid
 from pipeline.validate.version import Version
 
@@ -140,26 +142,28 @@ def _whole_provinces(product: Version) -> tuple[str, ...]:
     )
 
 
-def related(name: str, ancestry: frozenset[str]) -> list[str]:
-    """Recorded ancestors that are this inventory or a version of it (`meic` and `meic_v14`)."""
-    name = name.lower()
-    return sorted(a for a in ancestry if a == name or a.startswith(f"{name}_") or name.startswith(f"{a}_"))
-
-
-def compare(store: Store, version: str, name: str, year: int) -> dict[str, Any]:
+def compare(store: Store, version: str, name: str, year: int, *, allow_dependent: bool = False) -> dict[str, Any]:
     """A year of a product version beside an inventory, as JSON values; tonnes throughout.
 
     ``independent`` is false when the version's recorded ancestry names the inventory: then agreement proves nothing.
     ``national`` is the sum of the 31 mainland provinces that can be compared.
+
+    Parameters
+    ----------
+    allow_dependent : compare also what descends from the inventory; the verdict then says so.
+
+    Raises
+    ------
+    InputError : the version descends from the inventory, or nobody knows whether it does.
     """
     product = Version(store, version)
+    ancestors = _ancestors(product, name, allow_dependent)
     inventory = load_inventory(product, name, year)
     mainland = [
         k for k, code in enumerate(inventory.codes) if product.regions.in_cn()[product.regions.codes.index(code)]
     ]
     if not mainland:
         raise InputError(f"no whole province lies on the grid of {version}", "a larger domain")
-    ancestors = related(name, product.ancestry)
     by_sector = np.stack(
         [sum(product.members(inventory.codes[k], year, s) for k in mainland) for s in SECTORS], axis=-1
     )
@@ -175,6 +179,25 @@ def compare(store: Store, version: str, name: str, year: int) -> dict[str, Any]:
         "provinces": _provinces(product, inventory, year),
         **_summary(product, inventory, year),
     }
+
+
+def _ancestors(product: Version, name: str, allow_dependent: bool) -> list[str]:
+    """What of the version's ancestry is this inventory; refused where it is any, unless that was allowed."""
+    if not product.store.exists(product_path(product.name), "provenance.json"):
+        raise InputError(
+            f"version {product.name} has no provenance.json, so nobody knows whether it descends from {name}",
+            "a product with its provenance",
+            "build it again",
+        )
+    ancestors = related(name, product.ancestry)
+    if ancestors and not allow_dependent:
+        raise InputError(
+            f"the inputs of version {product.name} descend from {', '.join(ancestors)}: agreement with {name} would "
+            "prove nothing",
+            f"a product that knows nothing of {name}",
+            "compare with another inventory, or with --allow-dependent see it marked as not independent",
+        )
+    return ancestors
 
 
 def _beside(members: NDArray[np.float64], other: float) -> dict[str, Any]:

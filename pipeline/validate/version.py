@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pipeline.core.ancestry import split_names
 from pipeline.core.errors import InputError, UsageError
 from pipeline.core.grid import G025, Grid
 from pipeline.core.labels import labels
@@ -119,9 +120,12 @@ class Version:
 
     @cached_property
     def ancestry(self) -> frozenset[str]:
-        """Names of all inventories that the version's inputs descend from, by what `provenance.json` records."""
+        """Names of all inventories that the version's inputs descend from, by what `provenance.json` records.
+
+        Of every file that ingest saw only what became an input counts: the store holds inventories to compare with.
+        """
         record = self.store.read_json(product_path(self.name), "provenance.json") or {}
-        return frozenset(_named(record))
+        return frozenset(_named({key: value for key, value in record.items() if key != "granules"}))
 
 
 def _named(record: Any) -> Iterator[str]:
@@ -129,8 +133,7 @@ def _named(record: Any) -> Iterator[str]:
     if isinstance(record, Mapping):
         for key, value in record.items():
             if key == "ancestry":
-                names = value.replace(",", " ").split() if isinstance(value, str) else value or []
-                yield from (str(name).lower() for name in names)
+                yield from split_names(value)
             elif key == "name" and str(value).startswith("inventory_"):
                 yield str(value).partition(".")[0].removeprefix("inventory_").removesuffix("_table").lower()
             else:

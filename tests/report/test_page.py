@@ -91,6 +91,10 @@ def test_what_is_synthetic_says_so(page) -> None:
     assert "(synthetic)</title>" in page
 
 
+def test_what_is_not_independent_says_so(page) -> None:
+    assert "Not independent of meic" in page.split("</header>")[0]
+
+
 def test_its_ink_follows_the_theme(page) -> None:
     assert "prefers-color-scheme:dark" in page
     assert page.count("var(--ink)") > 20

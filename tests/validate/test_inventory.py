@@ -13,7 +13,7 @@ import xarray as xr
 from pipeline.core.errors import InputError
 from pipeline.core.grid import Grid
 from pipeline.store.location import Store
-from pipeline.validate.inventory import compare, inventories, load_inventory, related
+from pipeline.validate.inventory import compare, inventories, load_inventory
 from pipeline.validate.overlap import areas, edges, to_grid
 from pipeline.validate.version import Version
 from tests.product_fixture import MONTHS, SHARES, SMALL, write_inventory, write_meic_table, write_product
@@ -40,7 +40,7 @@ def test_the_inventories_of_a_store(store) -> None:
 
 @pytest.mark.parametrize("name", ["twin", "meic"])
 def test_a_twin_agrees_everywhere(store, name) -> None:
-    result = compare(*store, name, 2022)
+    result = compare(*store, name, 2022, allow_dependent=True)
     assert result["national"]["difference"] == pytest.approx(0, abs=1e-6)
     assert all(row["inside_90"] for row in result["provinces"])
     assert result["coverage_90_provinces"] == result["coverage_90_provinces_monthly"] == 1
@@ -52,7 +52,7 @@ def test_a_twin_agrees_everywhere(store, name) -> None:
 
 def test_patterns_are_compared_where_there_is_a_grid(store) -> None:
     assert compare(*store, "twin", 2022)["months"][0]["pattern_correlation"] == pytest.approx(1)
-    assert "cells_correlation" not in compare(*store, "meic", 2022)
+    assert "cells_correlation" not in compare(*store, "meic", 2022, allow_dependent=True)
 
 
 def test_another_grid_and_level_are_seen(store) -> None:
@@ -62,22 +62,35 @@ def test_another_grid_and_level_are_seen(store) -> None:
     assert not result["national"]["inside_90"]
 
 
-def test_what_descends_from_the_inventory_is_not_independent(store) -> None:
-    told = compare(*store, "meic", 2022)
+def test_what_descends_from_the_inventory_is_refused_unless_that_was_allowed(store) -> None:
+    with pytest.raises(InputError, match=r"descend from meic.*expected a product that knows nothing of meic"):
+        compare(*store, "meic", 2022)
+    told = compare(*store, "meic", 2022, allow_dependent=True)
     assert told["independent"] is False
     assert told["verdict"] == "not independent: the inputs descend from meic"
     assert compare(*store, "edgar", 2022)["verdict"] == "independent"
 
 
-def test_ancestry_is_found_wherever_it_is_recorded(store, tmp_path) -> None:
+def test_a_version_whose_ancestry_nobody_knows_is_refused(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    version = write_product(store, fine=False, truth=False, members=10)
+    mean = Version(store, version).cells["co2_emission"].to_numpy()
+    write_inventory(store, SMALL, MONTHS, mean, "edgar")
+    assert compare(store, version, "edgar", 2022)["independent"] is True
+    store.remove(f"products/{version}/provenance.json")
+    with pytest.raises(InputError, match=r"no provenance\.json"):
+        compare(store, version, "edgar", 2022)
+
+
+def test_ancestry_is_found_wherever_an_input_records_it(tmp_path) -> None:
+    """Files that ingest saw do not count: an inventory is there to be compared with."""
     made = Store(str(tmp_path))
-    record = {"inputs": [{"name": "inventory_edgar_v8.zarr"}], "granules": [{"attrs": {"ancestry": "ceads, meic"}}]}
+    record = {
+        "inputs": [{"name": "inventory_edgar_v8.zarr"}, {"name": "no2", "attrs": {"ancestry": "ceads, meic"}}],
+        "granules": [{"attrs": {"ancestry": "odiac"}}],
+    }
     made.write_json(record, "products", "v", "provenance.json")
-    ancestry = Version(made, "v").ancestry
-    assert ancestry == {"edgar_v8", "ceads", "meic"}
-    assert related("edgar", ancestry) == ["edgar_v8"]
-    assert related("meic_v14", ancestry) == ["meic"]
-    assert related("carbon_monitor", ancestry) == []
+    assert Version(made, "v").ancestry == {"edgar_v8", "ceads", "meic"}
 
 
 def test_a_table_is_compared_with_whole_provinces_only(tmp_path) -> None:
@@ -112,7 +125,7 @@ def test_missing_inventories_months_and_regions_are_told(store, tmp_path) -> Non
         compare(other, version, "short", 2022)
     write_meic_table(other, {"110000": np.ones(3)}, MONTHS)
     with pytest.raises(InputError, match="has nothing of the regions 120000"):
-        compare(other, version, "meic", 2022)
+        compare(other, version, "meic", 2022, allow_dependent=True)
     assert product.years == [2022]
 
 

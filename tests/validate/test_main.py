@@ -34,7 +34,10 @@ def test_truth_as_json_and_as_text(store, capsys) -> None:
 
 
 def test_an_inventory(store, capsys) -> None:
-    assert main(["--store", store.url, "--year", "2022", "--version", VERSION, "--against", "meic"]) == 0
+    flags = ["--store", store.url, "--year", "2022", "--version", VERSION, "--against", "meic"]
+    assert main(flags) == 3
+    assert "agreement with meic would prove nothing" in capsys.readouterr().err
+    assert main([*flags, "--allow-dependent"]) == 0
     text = capsys.readouterr().out
     assert "not independent: the inputs descend from meic" in text
     assert "+0.0 %" in text or "-0.0 %" in text
