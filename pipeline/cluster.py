@@ -6,19 +6,20 @@ import contextlib
 import ipaddress
 import os
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes, parse_bytes
-from distributed import Client, LocalCluster
+from distributed import CancelledError, Client, Future, LocalCluster
 from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
-from pipeline.core.errors import InputError, StoreError, UsageError
+from pipeline.core.errors import InputError, PartialError, StoreError, UsageError
 from pipeline.core.options import MEMORY_RESOURCE, ClusterOptions
 from pipeline.regrid.plugin import EnginePlugin
 
@@ -26,7 +27,9 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 """One BLAS thread a task: the last bits of a product depend on the number of threads, and workers fill the cores."""
 _TIMEOUT = "20s"
 _LOOK_AFTER = 5.0
-"""Seconds between looks at whether local workers are all there."""
+"""Seconds between looks at whether local workers are all there, and whether anybody works."""
+_AT_WORK = ("executing", "long-running", "cancelled", "resumed")
+"""States of tasks on a worker that have one of its threads."""
 
 
 @contextlib.contextmanager
@@ -53,6 +56,7 @@ def connect(
     ------
     UsageError : no such scheduler, an address that is not safe, or workers too small for a unit.
     StoreError : nothing answers at the address.
+    PartialError : tasks waited, and for ``options.wait_for_workers`` nobody worked on any.
     """
     options = options or ClusterOptions()
     if scheduler == "local":
@@ -65,7 +69,8 @@ def connect(
     with started as client:
         client.register_plugin(EnginePlugin())
         _check_memory(client, unit_memory)
-        yield client
+        with _bounded_wait(client, options.wait_for_workers):
+            yield client
 
 
 def check_address(scheduler: str, allow_plain: bool) -> None:
@@ -138,6 +143,58 @@ def _kept_alive(cluster: LocalCluster) -> Iterator[None]:
     finally:
         stop.set()
         keeper.join()
+
+
+@contextlib.contextmanager
+def _bounded_wait(client: Client, patience: float) -> Iterator[None]:
+    """Give up tasks on which nobody has worked for so long, and say so.
+
+    Dask itself waits for ever where no worker is left, all are paused, or none has what a task asks for.
+    """
+    stop, given_up = threading.Event(), list[PartialError]()
+
+    def look() -> None:
+        since, before = time.monotonic(), frozenset[str]()
+        while not stop.wait(min(_LOOK_AFTER, patience / 10)):
+            waiting = frozenset(key for key, state in list(client.futures.items()) if state.status == "pending")
+            try:
+                workers = client.scheduler_info()["workers"].values() if waiting else ()
+                if not waiting or waiting != before or any(map(_at_work, workers)):
+                    since, before = time.monotonic(), waiting
+                elif given_up or time.monotonic() - since >= patience:
+                    given_up.append(_in_vain(len(waiting), workers, patience))
+                    client.cancel([Future(key, client) for key in waiting])
+            except Exception:
+                # Who waits for the tasks hears of a scheduler that is lost.
+                continue
+
+    looking = threading.Thread(target=look, name="look for workers", daemon=True)
+    looking.start()
+    try:
+        yield
+    except (Exception, CancelledError) as error:
+        if given_up:
+            raise given_up[0] from error
+        raise
+    finally:
+        stop.set()
+        looking.join(_LOOK_AFTER)
+
+
+def _at_work(worker: Mapping[str, Any]) -> bool:
+    counts = worker["metrics"].get("task_counts", {})
+    return any(counts.get(state) for state in _AT_WORK)
+
+
+def _in_vain(waiting: int, workers: Collection[Mapping[str, Any]], patience: float) -> PartialError:
+    states = [str(worker["status"]) for worker in workers]
+    there = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    return PartialError(
+        f"{waiting} tasks waited for {patience:g} s and no worker worked on any (workers: {there or 'none'})",
+        "workers that run and have the memory a task asks for",
+        "start some, or give those that are paused more memory, then run again (--resume is the default); what was "
+        "done is kept. cluster.wait_for_workers says how long to wait",
+    )
 
 
 @contextlib.contextmanager

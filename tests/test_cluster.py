@@ -6,12 +6,13 @@ import time
 
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 
 from pipeline import cluster
 from pipeline.cluster import check_address, connect, fitting_workers
 from pipeline.core.errors import PartialError, StoreError, UsageError
 from pipeline.core.options import ClusterOptions
+from pipeline.learn.distribute import on_cluster
 from pipeline.settings import load_cluster
 from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store
@@ -172,3 +173,106 @@ def test_a_unit_that_raises_is_tried_again_then_named(client, tmp_path):
     with pytest.raises(PartialError, match="1 of 2 units of test failed, first poor: OSError: a hiccup"):
         run.run("test", _fails, units)
     assert os.path.getsize(tmp_path / "poor") == RETRIES + 1
+
+
+@pytest.fixture
+def outside():
+    """Somebody else's cluster of workers that live in this process; none at first."""
+    with LocalCluster(
+        n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address="127.0.0.1:0", memory_limit=0
+    ) as made:
+        yield made
+
+
+def _add_workers(outside, number: int) -> None:
+    outside.scale(number)
+    outside.wait_for_workers(1, timeout=30)
+
+
+def _noted(store, name, _out):
+    time.sleep(0.1)
+    return {"outputs": [], "name": name}
+
+
+def _units(*names: str) -> list[Unit]:
+    return [Unit(name, (name,), (name,)) for name in names]
+
+
+SOON = ClusterOptions(wait_for_workers=2.0)
+
+
+def _pause(dask_worker) -> None:
+    dask_worker.status = Status.paused
+
+
+def _pause_all(client) -> None:
+    client.run(_pause)
+    while any(w["status"] != "paused" for w in client.scheduler_info()["workers"].values()):
+        time.sleep(0.05)
+
+
+def _three_units(outside, store, fate: str) -> None:
+    """One unit with a worker, then two more without one that works."""
+    with connect(outside.scheduler_address, options=SOON) as client:
+        run = Runner(client, store, show_progress=False)
+        assert set(run.run("test", _noted, _units("a"))) == {"a"}
+        if fate == "paused":
+            _pause_all(client)
+        else:
+            outside.scale(0)
+        run.run("test", _noted, _units("a", "b", "c"))
+
+
+@pytest.mark.parametrize(("fate", "seen"), [("gone", "none"), ("paused", "1 paused")])
+def test_a_run_that_nobody_works_on_ends_and_goes_on_later(outside, tmp_path, fate, seen):
+    store = Store(str(tmp_path))
+    _add_workers(outside, 1)
+    with pytest.raises(PartialError, match=rf"2 tasks waited for 2 s .*workers: {seen}.*--resume") as caught:
+        _three_units(outside, store, fate)
+    assert caught.value.exit_code == 5
+    assert [e["unit"] for e in Ledger(store, "test").entries()] == ["a"]
+    _add_workers(outside, 2)
+    with connect(outside.scheduler_address, options=SOON) as client:
+        run = Runner(client, store, show_progress=False)
+        assert set(run.run("test", _noted, _units("a", "b", "c"))) == {"a", "b", "c"}
+    assert (run.stages["test"]["done"], run.stages["test"]["kept"]) == (2, 1)
+
+
+def test_workers_without_the_memory_a_unit_asks_for_are_not_waited_for_either(outside):
+    _add_workers(outside, 1)
+    with (
+        pytest.raises(PartialError, match=r"1 tasks waited .*workers: 1 running"),
+        connect(outside.scheduler_address, options=SOON) as client,
+    ):
+        client.submit(_slowly, 1, resources={"memory": GIB}).result()
+
+
+def test_learning_is_not_waited_for_for_ever(outside):
+    with (
+        pytest.raises(PartialError, match="workers: none"),
+        connect(outside.scheduler_address, options=SOON) as client,
+    ):
+        on_cluster(client)(_slowly, [1, 2])
+
+
+def _long(value: int) -> int:
+    time.sleep(4)
+    return value
+
+
+def test_a_unit_that_takes_longer_than_the_wait_is_let_finish(outside):
+    _add_workers(outside, 1)
+    with connect(outside.scheduler_address, options=SOON) as client:
+        # The second waits all the time that the first is worked on.
+        assert client.gather([client.submit(_long, 1), client.submit(_long, 2)]) == [1, 2]
+        # Nothing waits while the driver is busy: a cluster without workers is no matter then.
+        outside.scale(0)
+        time.sleep(3)
+        assert client.status == "running"
+    assert client.status == "closed"
+
+
+def test_there_is_no_waiting_for_no_time_at_all():
+    with pytest.raises(UsageError, match="wait_for_workers"):
+        load_cluster({"CARBONCUBE_CLUSTER__WAIT_FOR_WORKERS": "0"})
+    assert load_cluster({"CARBONCUBE_CLUSTER__WAIT_FOR_WORKERS": "60"}).wait_for_workers == 60

@@ -164,6 +164,8 @@ class ClusterOptions:
         passes: only inside a network that a firewall or NetworkPolicy closes.
     manifest : DaskCluster resource for ``--scheduler kubernetes``; empty takes the packaged one.
     namespace : where it is created; empty takes the namespace of the pod or of the kubeconfig.
+    wait_for_workers : s; a run whose tasks wait so long while no worker works on any of them ends. Long enough for a
+        Kubernetes node to start.
     """
 
     min_workers: int | None = None
@@ -173,6 +175,11 @@ class ClusterOptions:
     allow_plain: bool = False
     manifest: str = ""
     namespace: str = ""
+    wait_for_workers: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not self.wait_for_workers > 0:
+            raise ValueError("wait_for_workers: expected more than 0 s")
 
 
 @dataclass(frozen=True)

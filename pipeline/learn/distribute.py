@@ -46,6 +46,8 @@ def on_cluster(client: Client) -> MapUnits:
             missing = [k for k in range(len(units)) if k not in results]
             if not missing:
                 break
+            # Scattering gives up on a cluster without workers after a moment; a task waits for one to come.
+            client.submit(len, (), pure=False).result()
             try:
                 # Scattered first: a table of tens of MB inside a task graph stops the scheduler.
                 data = client.scatter([units[k] for k in missing])

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -92,6 +93,27 @@ def test_driver_and_all_workers_of_an_outside_cluster_die_and_others_take_over(s
         start_workers(start, address, tmp_path)
         code, summary, errors = second.finish()
     assert code == 0, errors
+    check_same(store, summary["version"], undisturbed)
+
+
+def test_all_workers_of_an_outside_cluster_die_for_good_and_the_run_is_resumed(store, undisturbed, tmp_path):
+    with processes() as start:
+        address, _, workers = start_cluster(start, tmp_path)
+        driver = Driver(store.url, ("--scheduler", address), {"CARBONCUBE_CLUSTER__WAIT_FOR_WORKERS": "5"})
+        driver.reached("invert")
+        for worker in workers:
+            os.killpg(worker.pid, signal.SIGKILL)
+        code, _, errors = driver.finish()
+    assert code == 5, errors
+    last = errors.strip().splitlines()[-1]
+    assert re.match(r"error: \d+ tasks waited for 5 s and no worker worked on any \(workers: none\)", last), errors
+    assert "--resume" in last
+    done = in_ledger(store.url)
+    assert "observe" in {stage for stage, _ in done}
+    resumed = Driver(store.url)
+    code, summary, errors = resumed.finish()
+    assert code == 0, errors
+    assert not done & set(resumed.begins())
     check_same(store, summary["version"], undisturbed)
 
 
