@@ -36,7 +36,8 @@ from pipeline.core.metrics import cell_scores, interval, relative_bias, total_sc
 from pipeline.core.seeds import generator
 from pipeline.invert.level import Level
 from pipeline.invert.model import ColumnModel
-from pipeline.invert.month import Month, column_errors, solve_month
+from pipeline.invert.month import Month, solve_month
+from pipeline.invert.noise import column_errors
 from pipeline.invert.observe import day_wind
 from pipeline.settings import Settings
 from pipeline.store.cubes import open_cube

@@ -21,7 +21,7 @@ from dask.distributed import Client
 from pipeline.core.chunks import Tile, tiles
 from pipeline.core.grid import G025, Grid
 from pipeline.core.regions import Regions
-from pipeline.core.schema import SECTORS
+from pipeline.core.schema import CONSISTENCY, SECTORS
 from pipeline.core.seeds import generator
 from pipeline.product.attributes import ProductInfo
 from pipeline.product.encode import month_cubes, write_month, write_tile, year_total
@@ -72,7 +72,8 @@ def made_month(grid: Grid, k: int, n_member: int = 50) -> xr.Dataset:
     plane = ("lat", "lon")
     level = rng.gamma(0.3, 4e5, (len(SECTORS), *grid.shape))
     draws = np.exp(0.5 * rng.standard_normal((n_member, *level.shape), dtype=np.float32) - 0.125)
-    fields = {n: (plane, rng.random(grid.shape)) for n in ("averaging_kernel", "variance_reduction", "n_no2", "n_xco2")}
+    names = ("averaging_kernel", "variance_reduction", "n_no2", "n_xco2", *CONSISTENCY)
+    fields = {n: (plane, rng.random(grid.shape)) for n in names}
     return xr.Dataset(
         {
             "co2": (("member", "sector", *plane), level * draws),

@@ -284,6 +284,11 @@ def _on_domain(problem: Problem, solved: xr.Dataset) -> tuple[xr.Dataset, dict[s
     """The posterior of a month on the domain with what belongs beside it, and its diagnostics."""
     lifetimes = dict(zip(problem.groups, solved.attrs["lifetime"], strict=True))
     diagnostics = {"month": problem.month.key[1], **solved.attrs, "lifetime": lifetimes}
+    if "consistency" in solved.attrs:
+        diagnostics["consistency"] = {
+            group: {name: values[k] for name, values in solved.attrs["consistency"].items()}
+            for k, group in enumerate([*problem.groups, "all"])
+        }
     lat, lon = problem.month.grid.window(problem.inner)
     return solved.isel(lat=lat, lon=lon), diagnostics
 

@@ -16,7 +16,7 @@ from pipeline.core.grid import FINE_PER_COARSE, Grid, block_repeat, block_sum
 from pipeline.core.labels import label_coord
 from pipeline.core.provinces import PROVINCES
 from pipeline.core.regions import Regions
-from pipeline.core.schema import PRODUCTS, SECTORS
+from pipeline.core.schema import CONSISTENCY, PRODUCTS, SECTORS
 from pipeline.store.cubes import write_cube
 from pipeline.store.location import Store
 
@@ -83,6 +83,7 @@ def write_product(
     coords = {**grid.coords(), "time": months.to_numpy()}
     ds = _emissions(samples, mean, np.where(inside, prior, np.nan), rng).assign_coords(coords)
     _write(store, "emissions_025", _with_cells(ds, grid, share.sum(axis=0)))
+    _write(store, "diagnostics_025", _diagnostics(ds["n_no2"].to_numpy()).assign_coords(coords))
     _write_sectors(store, ds, coords)
     members_coord = {"member": np.arange(members, dtype="int16")}
     _write(store, "samples_025", _cube("samples_025", {"co2_emission": samples}).assign_coords(coords | members_coord))
@@ -118,7 +119,18 @@ def provenance(months: pd.DatetimeIndex) -> dict:
         "granules": [{"unit": "S5P_2.nc", "status": "rejected", "reason": "night <all>"}],
         "scores": {"north": {"rows": 2400.0, "r2_log_blocks": 0.61, "r2_log_random": 0.78}},
         "diagnostics": [
-            {"month": f"{m:%Y-%m}", "chi2": 1.02, "dofs": 81.4, "n_obs": 5400, "lifetime": {"north": 3.1}}
+            {
+                "month": f"{m:%Y-%m}",
+                "chi2": 1.02,
+                "dofs": 81.4,
+                "n_obs": 5400,
+                "lifetime": {"north": 3.1},
+                "consistency": {
+                    "north": dict.fromkeys(CONSISTENCY, 0.91),
+                    "south": dict.fromkeys(CONSISTENCY, None),
+                    "all": dict.fromkeys(CONSISTENCY, 0.93),
+                },
+            }
             for m in months
         ],
     }
@@ -191,6 +203,17 @@ def _emissions(samples: np.ndarray, mean: np.ndarray, prior: np.ndarray, rng: np
             "information": information.astype("int8"),
         },
     )
+
+
+def _diagnostics(n_no2: np.ndarray) -> xr.Dataset:
+    """Statistics around what is expected, missing where nothing was seen."""
+    rng = np.random.default_rng(6)
+    expected = {"innovation_mean": 0.0, "residual_mean": 0.0, "residual_rms": 0.8, "observation_error_ratio": 0.4}
+    values = {
+        name: np.where(n_no2 > 0, expected.get(name, 1.0) + 0.2 * rng.standard_normal(n_no2.shape), np.nan)
+        for name in CONSISTENCY
+    }
+    return _cube("diagnostics_025", {k: v.astype("float32") for k, v in values.items()})
 
 
 def _cube(name: str, values: dict[str, np.ndarray]) -> xr.Dataset:

@@ -17,6 +17,15 @@ SECTORS = ("power", "industry", "transport", "residential")
 """Sectors everywhere, in this order."""
 INFORMATION = {"outside": 0, "prior": 1, "learned": 2, "observed": 3}
 """Flag values of the `information` layer."""
+CONSISTENCY = (
+    "innovation_mean",
+    "innovation_rms",
+    "residual_mean",
+    "residual_rms",
+    "observation_error_ratio",
+    "background_error_ratio",
+)
+"""What tells whether an inversion's errors are those it believed in (`pipeline.invert.diagnose`)."""
 _UNIT_SPELLINGS = {"persons": {"1", "people", "count"}, "ppm": {"1e-6", "umol mol-1"}}
 
 
@@ -118,6 +127,11 @@ PRODUCTS: dict[str, Schema] = {
         }
         | {name: Var("1") for name in ("averaging_kernel", "variance_reduction", "n_no2", "n_xco2")}
         | {"information": Var(""), "china_fraction": Var("1", ("lat", "lon")), "cell_area": Var("m2", ("lat", "lon"))},
+        "month",
+    ),
+    "diagnostics_025": Schema(
+        "diagnostics_025",
+        {name: Var("1") for name in CONSISTENCY},
         "month",
     ),
     "sectors_025": Schema(

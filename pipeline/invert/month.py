@@ -9,14 +9,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.ndimage import uniform_filter, uniform_filter1d
+from scipy.ndimage import uniform_filter1d
 
 from pipeline.core.grid import Grid
 from pipeline.core.options import InversionOptions, TransportOptions
 from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
+from pipeline.invert.diagnose import cell_sums, consistency, departures, information, pooled, summary
 from pipeline.invert.level import Evidence, Level, likelihood, prior_noise
 from pipeline.invert.model import ColumnModel, Observations, weighted_normal
+from pipeline.invert.noise import column_errors
 from pipeline.invert.prior import CLASS_SECTOR
 from pipeline.invert.solve import Optimum, conjugate_gradient, minimise
 from pipeline.invert.state import LEVEL, State
@@ -29,9 +31,6 @@ _ROUGH = 6
 """Draws that the first guess of the variances is made from."""
 _ALWAYS = 20_000
 """Observations up to this number are all used for the members' curvature; a share of few would be a poor sample."""
-_NEIGHBOURS = 3
-_LEAST_SEEN = 5
-"""Other columns around a place from which their mean tells its usual signal."""
 _CLOSURES = 12
 _NOX_PER_CO2 = 2.5
 """kg NO2-equivalent of NOx per tonne of CO2 of a country: an order of magnitude; a factor of its own stands on
@@ -107,10 +106,12 @@ def solve_month(month: Month, level: Level) -> xr.Dataset:
     Returns
     -------
     Dataset on the grid: members `co2` (member, sector, lat, lon) in t, whose mean is the posterior mean;
-    `averaging_kernel`, `variance_reduction`, `prior_sigma` (t), `n_no2`; attributes hold the diagnostics.
+    `averaging_kernel`, `variance_reduction`, `prior_sigma` (t), `n_no2`, `n_xco2`; whether the errors are those that
+    were believed (`diagnose.pooled`), NaN where no NO2 was seen; attributes hold the diagnostics.
     """
     fit = _fit(month, month.state.left, level)
-    return _summarise(month, fit, draw(month, fit, level), level)
+    draws = draw(month, fit, level)
+    return _with_consistency(month, fit, draws, _summarise(month, fit, draws, level))
 
 
 def look_month(month: Month) -> tuple[xr.Dataset, Evidence, NDArray[np.float64]]:
@@ -145,31 +146,6 @@ def _fit(
     return Fit(model, optimum, error, free, left, rows)
 
 
-def column_errors(
-    grid: Grid, observations: Observations, modelled: NDArray[np.float64], options: InversionOptions
-) -> NDArray[np.float64]:
-    """Sigma of each column, mol m-2: retrieval, and what the model gets wrong in proportion to the signal.
-
-    The signal is what is usually seen there: the month's mean of all other columns of a cell and its neighbours, or
-    the prior's `modelled` column where there are few. The column itself would give low values more weight and so a low
-    result; the modelled one alone would give a source that the prior lacks an error that nothing fits.
-    """
-    if not observations.column.size:
-        return np.zeros(0)
-    noise, relative = separate_error(observations.column, observations.sigma)
-    size = grid.n_lat * grid.n_lon
-    weights = [None, observations.column]
-    count, total = (
-        uniform_filter(np.bincount(observations.cell, w, size).astype(float).reshape(grid.shape), _NEIGHBOURS).ravel()
-        for w in weights
-    )
-    others = _NEIGHBOURS**2 * count[observations.cell] - 1.0
-    mean = (_NEIGHBOURS**2 * total[observations.cell] - observations.column) / np.maximum(others, 1.0)
-    usual = np.where(others >= _LEAST_SEEN - 0.5, mean, modelled)
-    signal = np.maximum(usual - options.background, 0.0)
-    return np.sqrt(options.error_inflation * (noise**2 + (relative**2 + options.model_error**2) * signal**2))
-
-
 def variance_left(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
     """Share of each entry's prior variance of ln NOx that is left, 0..1, (n_entry,).
 
@@ -195,22 +171,6 @@ def _share_left(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDAr
     spread = np.einsum("ij,ij->i", middle, middle)
     both = np.einsum("ij,ij->i", middle, after)
     return np.asarray(np.clip(np.divide(both, spread, out=np.ones_like(spread), where=spread > 0), 0.0, 1.0))
-
-
-def separate_error(column: NDArray, sigma: NDArray) -> tuple[NDArray[np.float64], float]:
-    """Split stated errors into noise (mol m-2, per observation) and a part relative to the column.
-
-    Retrievals state errors that grow with the column they saw; taken as they are, low columns would count more and
-    the result would be low. With a the 10 % quantile of the stated errors, the relative part is the median of
-    sqrt(sigma^2 - a^2) / y over columns above 5 a; what it does not explain is noise, at least a.
-    """
-    if not column.size:
-        return sigma, 0.0
-    least = float(np.quantile(sigma, 0.1))
-    high = column > 5 * least
-    grown = np.sqrt(np.maximum(sigma[high] ** 2 - least**2, 0.0)) / column[high]
-    relative = float(np.median(grown)) if grown.size else 0.0
-    return np.sqrt(np.maximum(sigma**2 - (relative * column) ** 2, least**2)), relative
 
 
 def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = _MEMBER_TOLERANCE) -> Draws:
@@ -336,20 +296,11 @@ def _summarise(month: Month, fit: Fit, draws: Draws, level: Level | None) -> xr.
     state, grid, observations = month.state, month.grid, month.observations
     prior_members, members = _members(month, draws, fit, level)
     mean = members.mean(axis=1)
-    total = _cells(state, mean[:, None])
-    kernel = _cells(state, mean[:, None] * draws.response) / np.maximum(total, 1e-30)
-    change_after, change_before = (
-        _cells(state, mean[:, None] * (state.log_co2 @ state.mix(d))) for d in (draws.linear, draws.prior)
-    )
-    spread_before = change_before.var(axis=1)
-    reduction = 1.0 - np.divide(
-        change_after.var(axis=1), spread_before, out=np.ones_like(spread_before), where=spread_before > 0
-    )
     count = np.bincount(observations.cell, minlength=state.n_cell)
+    both = {"prior": draws.prior, "posterior": draws.linear}
     layers = {
-        "averaging_kernel": np.mean(draws.signs * kernel, axis=1),
-        "variance_reduction": reduction,
-        "prior_sigma": _cells(state, prior_members).std(axis=1, ddof=1),
+        **information(mean, state, both, draws.response, draws.signs),
+        "prior_sigma": cell_sums(state, prior_members).std(axis=1, ddof=1),
         "n_no2": count.astype(float),
         "n_xco2": np.bincount(month.soundings.cell, minlength=state.n_cell).astype(float),
     }
@@ -362,8 +313,18 @@ def _summarise(month: Month, fit: Fit, draws: Draws, level: Level | None) -> xr.
             **{name: (("lat", "lon"), values.reshape(grid.shape)) for name, values in layers.items()},
         },
         coords=grid.coords(),
-        attrs=_diagnostics(observations, fit, draws),
+        attrs=summary(fit.model, fit.optimum, observations.column, fit.error, both),
     )
+
+
+def _with_consistency(month: Month, fit: Fit, draws: Draws, solved: xr.Dataset) -> xr.Dataset:
+    """The solution with statistics of innovations and residuals by cell, and by training group in `consistency`."""
+    state, cell, column = month.state, month.observations.cell, month.observations.column
+    seen = departures(fit.model, fit.optimum.z, column, fit.error, draws.prior)
+    n_group = len(solved.attrs["lifetime"])
+    layers = pooled(seen, cell, state.n_cell)
+    fields = {name: (("lat", "lon"), values.reshape(month.grid.shape)) for name, values in layers.items()}
+    return solved.assign(fields).assign_attrs(consistency=consistency(seen, state.group[cell], n_group))
 
 
 def _members(
@@ -414,35 +375,8 @@ def _closed(month: Month, x: NDArray[np.float64], wanted: NDArray[np.float64]) -
     return np.asarray(x)
 
 
-def _diagnostics(observations: Observations, fit: Fit, draws: Draws) -> dict[str, object]:
-    model, optimum, error = fit.model, fit.optimum, fit.error
-    residual = (observations.column - model.columns(optimum.z)) / error if error.size else np.zeros(0)
-    return {
-        "n_obs": int(error.size),
-        "cost": optimum.cost,
-        "chi2": float(2 * optimum.cost / max(error.size, 1)),
-        "residual_rms": float(np.sqrt(np.mean(residual**2))) if error.size else 0.0,
-        "dofs": float(np.mean(np.sum(draws.prior**2 - draws.linear**2, axis=0))),
-        "steps": optimum.steps,
-        "products": optimum.products,
-        "converged": int(optimum.converged),
-        "lifetime": [float(t) for t in _group_lifetimes(model, optimum.z)],
-    }
-
-
-def _cells(state: State, values: NDArray) -> NDArray[np.float64]:
-    """Sum the CO2 entries of each cell: (n_china, k) -> (n_cell, k)."""
-    result = np.zeros((state.n_cell, values.shape[1]))
-    np.add.at(result, state.cell[: state.n_china], values)
-    return result
-
-
 def _by_sector(state: State, values: NDArray) -> NDArray[np.float64]:
     """Sum the CO2 entries of each sector and cell: (n_china, k) -> (sector, n_cell, k)."""
     result = np.zeros((len(SECTORS), state.n_cell, values.shape[1]))
     np.add.at(result, (np.array(CLASS_SECTOR)[state.source], state.cell[: state.n_china]), values)
     return result
-
-
-def _group_lifetimes(model: ColumnModel, z: NDArray) -> NDArray[np.float64]:
-    return model.transport.lifetime * np.exp(model.options.sigma_lifetime * z[model.state.blocks["lifetime"]])

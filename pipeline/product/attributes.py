@@ -29,10 +29,20 @@ LONG_NAMES = {
     "co2_prior": "prior mean of the CO2 emitted in the month",
     "co2_prior_sigma": "standard deviation of the prior",
     "co2_proxy_prior": "what proxies and believed totals had before anything was learned from satellites",
-    "averaging_kernel": "diagonal of the averaging kernel (correlated errors may take it out of 0..1)",
-    "variance_reduction": "1 - posterior variance / prior variance",
+    "averaging_kernel": "diagonal of the averaging kernel given the level: the totals of provinces by sector are held, "
+    "their uncertainty is not in it (correlated errors may take it out of 0..1)",
+    "variance_reduction": "1 - posterior variance / prior variance of the cell before calibration, both with the "
+    "uncertainty of the level, relative to the posterior mean",
     "n_no2": "NO2 observations that touched the cell in the month",
     "n_xco2": "XCO2 observations that touched the cell in the month",
+    "innovation_mean": "mean of NO2 innovations y - h(prior) over the root of their believed variance R + HBH^T",
+    "innovation_rms": "root of the mean squared NO2 innovation over its believed variance R + HBH^T; 1 expected",
+    "residual_mean": "mean of NO2 residuals y - h(posterior) over the sigma of the columns",
+    "residual_rms": "root mean square of NO2 residuals over the sigma of the columns; below 1 expected",
+    "observation_error_ratio": "error variance of NO2 columns by Desroziers et al. (2005) over the believed R, which "
+    "is inflated because neighbours err together",
+    "background_error_ratio": "error variance of the prior's NO2 columns by Desroziers et al. (2005) over the believed "
+    "HBH^T",
     "information": "where the cell's value comes from",
     "china_fraction": "share of the cell inside the regions of the product",
     "cell_area": "area of the cell",
@@ -41,6 +51,7 @@ LONG_NAMES = {
 }
 SUMMARIES = {
     "emissions_025": "Monthly CO2 emissions of China at 0.25 degree from satellite NO2 and XCO2, winds and proxies.",
+    "diagnostics_025": "Whether the errors that the inversion of NO2 believed in were those seen, at 0.25 degree.",
     "sectors_025": "Monthly CO2 emissions of China by sector at 0.25 degree.",
     "samples_025": "Posterior members of monthly CO2 emissions at 0.25 degree; member k is one draw everywhere.",
     "region_samples": "Posterior members of monthly CO2 totals of provinces, training groups and nation, by sector.",

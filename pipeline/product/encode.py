@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.chunks import Tile
 from pipeline.core.grid import block_repeat
-from pipeline.core.schema import INFORMATION
+from pipeline.core.schema import CONSISTENCY, INFORMATION
 from pipeline.product.downscale import downscale
 from pipeline.product.layout import REFERENCES
 from pipeline.product.uncertainty import (
@@ -47,7 +47,8 @@ def month_cubes(
     ----------
     month : `co2` (member, sector, lat, lon) and `prior` (sector, lat, lon) in tonnes, the Chinese part of each cell,
         sectors in the order of `SECTORS`; perhaps `proxy_prior` (lat, lon), where `prior` was learned from it;
-        `prior_sigma`, `averaging_kernel`, `variance_reduction`, `n_no2` and `n_xco2` (lat, lon).
+        `prior_sigma`, `averaging_kernel`, `variance_reduction`, `n_no2` and `n_xco2` (lat, lon), and the layers of
+        `diagnostics_025`, NaN where no NO2 was seen.
     areas : what totals are made for.
     china_fraction : (lat, lon); cells with 0 become NaN.
     factor : inflation of the members, (lat, lon) or one number.
@@ -79,6 +80,7 @@ def month_cubes(
             **{k: np.where(inside, np.nan_to_num(month[k].values), 0).astype("int32") for k in ("n_no2", "n_xco2")},
             "information": information(month, inside, learned),
         },
+        "diagnostics_025": {name: np.where(inside, month[name].values, np.nan) for name in CONSISTENCY},
         "sectors_025": {
             "co2_emission": np.where(inside, by_sector, np.nan),
             "co2_emission_sigma": np.where(inside, sigma(members), np.nan),

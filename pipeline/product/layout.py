@@ -1,4 +1,4 @@
-"""Templates of the six product cubes: coordinates, arrays, chunks."""
+"""Templates of the product cubes: coordinates, arrays, chunks."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def layouts(
     month = (1, n_lat, n_lon)
     return {
         "emissions_025": Layout(grid, _dataset(time, space, fixed), _arrays("emissions_025", month)),
+        "diagnostics_025": Layout(grid, _dataset(time, space), _arrays("diagnostics_025", month, dtype="float32")),
         "sectors_025": Layout(
             grid, _dataset(time, sector, space), _arrays("sectors_025", (1, len(SECTORS), n_lat, n_lon))
         ),

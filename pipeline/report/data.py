@@ -218,10 +218,14 @@ class Product:
         """Cells that are in the product."""
         return np.isfinite(self.cells["co2_emission"].to_numpy()).all(axis=0)
 
+    def has(self, name: str) -> bool:
+        """Whether the version has a cube."""
+        return self.store.exists(product_path(self.version), f"{name}.zarr")
+
     @property
     def fine(self) -> bool:
         """Whether the version has the fine grid."""
-        return self.store.exists(product_path(self.version), "emissions_001.zarr")
+        return self.has("emissions_001")
 
     def places(self) -> Sequence[Place]:
         """Windows to look at closely: the known ones inside, else where most is emitted."""

@@ -112,22 +112,9 @@ def learning(product: Product) -> str:
     )
     keys = [k for k in dict.fromkeys(key for row in rows for key in row) if k != "name"]
     table = html.table(
-        ["", *(str(row["name"]) for row in rows)], [[_label(k), *(_short(row.get(k)) for row in rows)] for k in keys]
+        ["", *(str(row["name"]) for row in rows)], [[label(k), *(short(row.get(k)) for row in rows)] for k in keys]
     )
     return html.section("learning", "Learning", lead, html.panel(table))
-
-
-def diagnostics(product: Product) -> str:
-    """The inversion's own account, whatever it holds."""
-    rows = product.provenance.get("diagnostics")
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        return ""
-    table = _table(rows, first="month")
-    lead = (
-        "χ² is twice the cost at the optimum over the number of observations: about 1 when the errors are what the "
-        "inversion believes. DOFS counts the independent pieces of information that the observations gave."
-    )
-    return html.section("diagnostics", "Inversion", lead, html.panel(table))
 
 
 def provenance(product: Product) -> str:
@@ -143,15 +130,15 @@ def provenance(product: Product) -> str:
         ("Synthetic", "yes" if product.synthetic else "no"),
     ]
     facts += [
-        (k.replace("_", " ").capitalize(), _short(v))
+        (k.replace("_", " ").capitalize(), short(v))
         for k, v in record.items()
         if k not in _SHOWN_ELSEWHERE and _plain(v)
     ]
-    facts.append(("Not independent of", _short(record.get("ancestry") or [])))
+    facts.append(("Not independent of", short(record.get("ancestry") or [])))
     parts = [html.panel(html.table(("", ""), [f for f in facts if f[1] != ""], text_columns=2))]
     stages = _rows(record.get("stages"))
     if stages:
-        parts.append(html.panel(_table(stages, first="name")))
+        parts.append(html.panel(plain_table(stages, first="name")))
     listed = (("Inputs", _rows(record.get("inputs"))), ("Granules", _rows(record.get("granules"))))
     settings = record.get("settings") or attrs.get("settings")
     return html.section(
@@ -182,14 +169,15 @@ _NAMES = {
 }
 
 
-def _table(rows: Sequence[Mapping[str, Any]], first: str) -> str:
+def plain_table(rows: Sequence[Mapping[str, Any]], first: str) -> str:
     """Objects as a table: a column for each key that holds plain values anywhere, `first` in front."""
     keys = list(dict.fromkeys(key for row in rows for key in row if _plain(row[key])))
     keys.sort(key=lambda k: k != first)
-    return html.table([_label(k) for k in keys], [[_short(row.get(k)) for k in keys] for row in rows])
+    return html.table([label(k) for k in keys], [[short(row.get(k)) for k in keys] for row in rows])
 
 
-def _label(key: str) -> str:
+def label(key: str) -> str:
+    """What a key of provenance is called."""
     return _NAMES.get(key, key.replace("r2_log_", "R² of logarithms, ").replace("r2_", "R², ").replace("_", " "))
 
 
@@ -197,7 +185,7 @@ def _inputs(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     status = [str(row.get("status", "used")) for row in rows]
     counts = ", ".join(f"{status.count(s)} {s}" for s in dict.fromkeys(status))
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    table = html.table(keys, [[_short(row.get(k)) for k in keys] for row in rows[:LISTED_INPUTS]], len(keys))
+    table = html.table(keys, [[short(row.get(k)) for k in keys] for row in rows[:LISTED_INPUTS]], len(keys))
     more = len(rows) - LISTED_INPUTS
     return html.details(f"{name}: {counts}", table, html.note(f"and {more:,} more") if more > 0 else "")
 
@@ -215,7 +203,8 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float, bool))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as a cell of a table."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -225,9 +214,9 @@ def _short(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 1e4 else str(value)
     if isinstance(value, (list, tuple)) and all(_plain(v) for v in value):
-        return ", ".join(map(_short, value))
+        return ", ".join(map(short, value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {_short(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {short(v)}" for k, v in value.items())
     return value if isinstance(value, str) else json.dumps(value)
 
 

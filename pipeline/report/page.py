@@ -8,7 +8,8 @@ from pathlib import Path
 from pipeline.core.provinces import OUTSIDE_CN
 from pipeline.report import charts, html, maps
 from pipeline.report.data import NATION, Product
-from pipeline.report.evidence import diagnostics, learning, provenance, skill, truth_scores
+from pipeline.report.evidence import learning, provenance, skill, truth_scores
+from pipeline.report.inversion import diagnostics
 from pipeline.report.maps import Layer
 from pipeline.report.sections import ORDER, amount, amounts, density, emission_map, percent
 from pipeline.report.style import figure, styled, to_png

@@ -50,10 +50,12 @@ def emission_map(product: Product) -> str:
         "stands for zero. Lines are province borders."
     )
     where = "the domain" if not product.national else "China"
-    return _map(product, field, layer, ("emission", "CO₂ emission", caption, f"Map of CO2 emission of {where}"), 7.8)
+    return layer_map(
+        product, field, layer, ("emission", "CO₂ emission", caption, f"Map of CO2 emission of {where}"), 7.8
+    )
 
 
-def _map(
+def layer_map(
     product: Product, field: NDArray, layer: Layer, words: tuple[str, str, str, str], width: float = _SMALL
 ) -> str:
     """One map as a figure; words: (key, title, caption, text for those who do not see it)."""
@@ -73,7 +75,7 @@ def layer_maps(product: Product) -> str:
     year = product.years[-1]
     emission = product.annual("co2_emission", year)
     drawn = [
-        _map(product, field, layer, words)
+        layer_map(product, field, layer, words)
         for field, layer, words in (
             make(product, year, emission) for make in (_sigma, _ratio, _flags, _kernel, _reduction, _no2)
         )
@@ -152,7 +154,9 @@ def _weighted(product: Product, name: str, year: int) -> NDArray[np.float64]:
 def _kernel(product: Product, year: int, emission: NDArray) -> Panel:  # noqa: ARG001
     field = _weighted(product, "averaging_kernel", year)
     layer = Layer("diagonal of the averaging kernel", Normalize(0, 1), "cividis", "both")
-    caption = "Share of a change in the cell that the inversion would find there: 1 is seen sharply, 0 is not seen."
+    caption = (
+        "Share of a change in the cell that the inversion would find, totals of provinces held: 1 is seen sharply."
+    )
     return field, layer, ("kernel", "Averaging kernel", caption, "Map of the averaging kernel's diagonal")
 
 

@@ -82,7 +82,7 @@ section{margin:34px 0;scroll-margin-top:56px}
 figure,.panel{margin:0;background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:14px 16px}
 figure svg{display:block;width:100%;height:auto}figure svg image{image-rendering:pixelated}
 figcaption{font-size:.86rem;margin-top:8px}figcaption b{color:var(--ink)}
-section>*+figure,section>*+.panel,section>.two+*,section>.wide+*,section>figure+*,.panel>*+*{margin-top:16px}
+section>*+figure,section>*+.panel,section>.panel+.two,section>.two+*,section>.wide+*,section>figure+*,.panel>*+*{margin-top:16px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th{color:var(--muted);font-weight:600;text-align:left;border-bottom:1px solid var(--line);padding:6px 28px 6px 0}
 td{border-bottom:1px solid var(--line);padding:5px 28px 5px 0;vertical-align:top}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.invert.model import weighted_normal
-from pipeline.invert.month import Fit, draw, look_month, separate_error
+from pipeline.invert.month import Fit, draw, look_month
+from pipeline.invert.noise import separate_error
 from pipeline.invert.solve import conjugate_gradient, minimise
 
 from .conftest import make_case

@@ -13,7 +13,7 @@ import xarray as xr
 from pipeline.core.chunks import tiles
 from pipeline.core.grid import Grid
 from pipeline.core.regions import Regions
-from pipeline.core.schema import SECTORS
+from pipeline.core.schema import CONSISTENCY, SECTORS
 from pipeline.product.uncertainty import areas
 
 
@@ -79,6 +79,7 @@ def month(country):
             "variance_reduction": (plane, rng.random(shape)),
             "n_no2": (plane, rng.integers(0, 3, shape).astype(float)),
             "n_xco2": (plane, np.zeros(shape)),
+            **{name: (plane, rng.normal(1, 0.2, shape)) for name in CONSISTENCY},
         },
         coords={"sector": list(SECTORS), "lat": country.grid.lat, "lon": country.grid.lon},
     )

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline.report.data import Product
+from pipeline.report.inversion import over_months
 from pipeline.report.page import draw_readme_figure, write_report
 from pipeline.store.location import Store
 from tests.product_fixture import SMALL, write_product
@@ -89,6 +91,33 @@ def test_names_are_escaped(page) -> None:
 def test_what_is_synthetic_says_so(page) -> None:
     assert 'class="banner"' in page
     assert "(synthetic)</title>" in page
+
+
+def test_consistency_is_told_by_group_and_month(page) -> None:
+    part = page.split('id="diagnostics"')[1].split("</section>")[0]
+    assert "<tr><td>north</td><td class=num>0.91</td>" in part
+    assert "<tr><td>south</td><td class=num></td>" in part
+    assert part.count("<tr><td>2022-0") == 6
+    assert part.count("<svg") == 4
+
+
+def test_months_are_weighted_by_their_observations(made) -> None:
+    product = Product(*made)
+    layer = over_months(product, "innovation_rms", 2022)
+    cube, count = product.cube("diagnostics_025")["innovation_rms"].to_numpy(), product.monthly("n_no2", 2022)
+    row, col = np.argwhere(product.land & (np.nan_to_num(count).min(axis=0) > 0))[0]
+    expected = np.average(cube[:, row, col], weights=count[:, row, col])
+    assert layer[row, col] == pytest.approx(expected)
+    assert np.isnan(layer[~product.land]).all()
+
+
+def test_a_version_without_diagnostics_has_its_other_sections(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    version = write_product(store, fine=False, truth=False, members=20)
+    store.remove(f"products/{version}/diagnostics_025.zarr")
+    write_report(store, version, truth=False)
+    part = store.read_bytes("products", version, "report", "index.html").decode().split('id="diagnostics"')[1]
+    assert "<svg" not in part.split("</section>")[0]
 
 
 def test_what_is_not_independent_says_so(page) -> None:
