@@ -93,7 +93,8 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     posterior = flow.outputs(solved)
 
     product = publish.product_path(version)
-    flow.create_product(store, settings, version, inputs)
+    # What the ledger says of a version counts for the cubes it was said of, not for cubes made anew in their place.
+    empty = flow.create_product(store, settings, version, inputs)
     run.run(
         "product 0.25",
         tasks.write_month_025,
@@ -101,6 +102,7 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
             Unit(n, (version, posterior[n]), (settings, product, k, posterior[n], settings.learn))
             for k, n in enumerate(names.values())
         ],
+        empty,
     )
     if settings.fine:
         places = {y: [k for k, (year, _) in enumerate(months) if year == y] for y in settings.year}
@@ -112,6 +114,7 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
                 for y in settings.year
                 for tile in tiles(settings.grid)
             ],
+            empty,
         )
     if not flow.claim_publication(store, key, version):
         # Another run with the same inputs shared this version and publishes it.

@@ -148,15 +148,17 @@ def version_of(store: Store, key: str, settings: Settings, fresh: bool) -> tuple
     """
     path = f"work/runs/{key}.json"
     record = None if fresh else store.read_json(path)
-    if record is not None and not record["published"] and store.exists(_claim(key, str(record["version"]))):
-        # Somebody is publishing it, or died doing so: what is half described is never described again.
-        record = None
-    if record is None:
-        record = {"version": publish.new_version(), "published": False}
-        store.write_json(record, path)
-    version = str(record["version"])
-    pointed = not settings.whole_year or all(publish.latest(store, y) == version for y in settings.year)
-    return version, bool(record["published"]) and pointed and store.exists(publish.product_path(version))
+    if record is not None:
+        version = str(record["version"])
+        pointed = not settings.whole_year or all(publish.latest(store, y) == version for y in settings.year)
+        if record["published"] and pointed and store.exists(publish.product_path(version)):
+            return version, True
+        # Once it was published, or somebody began to, or died doing so, it is never described again.
+        if not record["published"] and not store.exists(_claim(key, version)):
+            return version, False
+    version = publish.new_version()
+    store.write_json({"version": version, "published": False}, path)
+    return version, False
 
 
 def claim_publication(store: Store, key: str, version: str) -> bool:
@@ -205,8 +207,8 @@ def _learn(
     return {"outputs": [out, models]}
 
 
-def create_product(store: Store, settings: Settings, version: str, inputs: Inputs) -> None:
-    """Write the templates of all product cubes."""
+def create_product(store: Store, settings: Settings, version: str, inputs: Inputs) -> bool:
+    """Write the templates of all product cubes that are not there; whether any was not, and so has no data yet."""
     regions, grid = open_regions(store), settings.grid
     fractions = regions.fractions(grid)
     months = np.array([tasks.month_start(y, m) for y in settings.year for m in settings.months], "M8[ns]")
@@ -220,7 +222,7 @@ def create_product(store: Store, settings: Settings, version: str, inputs: Input
         regrid_engine=" ".join(engine()),
         synthetic=inputs.synthetic,
     )
-    create(store, publish.product_path(version), templates, info)
+    return create(store, publish.product_path(version), templates, info)
 
 
 def publish_product(

@@ -72,7 +72,7 @@ class Runner:
             self._performance.__enter__()
 
     def run(
-        self, stage: str, function: Callable[..., dict[str, Any]], units: Sequence[Unit]
+        self, stage: str, function: Callable[..., dict[str, Any]], units: Sequence[Unit], fresh: bool = False
     ) -> dict[str, dict[str, Any]]:
         """Do all units of a stage that the ledger lacks.
 
@@ -82,6 +82,7 @@ class Runner:
         function : ``function(store, *args, out)`` writes to `out` (``work/<stage>/<unit>-<hash><suffix>``) or to places
             of its own, and gives ``{"outputs": [paths], ...}`` of JSON values.
         units : what to do.
+        fresh : do also what the ledger has.
 
         Returns
         -------
@@ -98,7 +99,7 @@ class Runner:
         results: dict[str, dict[str, Any]] = {}
         waiting = []
         for unit in units:
-            kept = self._kept(ledger, unit.name, keys[unit.name])
+            kept = None if fresh else self._kept(ledger, unit.name, keys[unit.name])
             if kept is None:
                 waiting.append(unit)
             else:

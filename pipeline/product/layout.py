@@ -90,12 +90,17 @@ def layouts(
     }
 
 
-def create(store: Store, product: str, templates: Mapping[str, Layout], info: ProductInfo) -> None:
-    """Write the templates of all cubes under a product's folder; a repeat leaves data alone."""
+def create(store: Store, product: str, templates: Mapping[str, Layout], info: ProductInfo) -> bool:
+    """Write the templates of all cubes under a product's folder; a repeat leaves data alone.
+
+    Gives back whether any was written, and so has no data yet.
+    """
+    written = []
     for cube, layout in templates.items():
         months = layout.coords["time"].values
         attrs = cube_attributes(cube, info, layout.grid, months)
-        create_template(store, f"{product}/{cube}.zarr", layout.coords, layout.arrays, attrs)
+        written.append(create_template(store, f"{product}/{cube}.zarr", layout.coords, layout.arrays, attrs))
+    return any(written)
 
 
 def _dataset(*groups: Mapping[str, xr.Variable]) -> xr.Dataset:

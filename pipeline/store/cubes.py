@@ -131,8 +131,10 @@ def _codec_names(metadata: Mapping[str, Any]) -> list[str]:
 
 def create_template(
     store: Store, path: str, coords: xr.Dataset, arrays: Mapping[str, ArraySpec], attrs: Mapping[str, Any]
-) -> None:
+) -> bool:
     """Write a cube's metadata and coordinates; the data are to follow, region by region. A repeat leaves data alone.
+
+    Gives back whether it was written: it holds no data then.
 
     Parameters
     ----------
@@ -144,7 +146,7 @@ def create_template(
         if store.exists(path, "zarr.json"):
             group = zarr.open_group(zarr_store(store, path), mode="r")
             if all(name in group for name in arrays) and group.metadata.consolidated_metadata is not None:
-                return
+                return False
             store.remove(path)
         # Made aside, so that of two that make it at once neither clears what the other has begun to fill.
         staging = f"work/staging/{uuid.uuid4().hex}.zarr"
@@ -153,6 +155,7 @@ def create_template(
         add_arrays(zarr.open_group(backend, mode="a"), coords.sizes, arrays)
         consolidate(backend)
         store.place_tree(staging, path)
+        return True
 
 
 def consolidate(backend: Any) -> None:
