@@ -21,7 +21,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pipeline.command import unit_counts
 from pipeline.settings import Settings, load
 from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store

@@ -17,10 +17,8 @@ import yaml
 from distributed import Client
 
 from pipeline import __version__ as VERSION  # noqa: N812
-from pipeline.access import input_names, open_product
-from pipeline.core.chunks import tiles
+from pipeline.access import open_product
 from pipeline.core.errors import CarbonCubeError
-from pipeline.core.grid import G025
 from pipeline.core.labels import labels
 from pipeline.settings import DEFAULT_STORE, PREFIX, Settings, load
 from pipeline.store import publish
@@ -28,10 +26,6 @@ from pipeline.store.location import Store
 from pipeline.telemetry import FORMATS, Telemetry, TelemetryPlugin, new_run_id
 
 log = logging.getLogger(__name__)
-BASE_MEMORY, MONTH_MEMORY = 0.5, 2.5
-"""GiB of a worker: imports, and one month of the whole country while it is solved (measured)."""
-FINE_BYTES = 60e6
-"""Bytes of one national month at 1 km, packed (measured)."""
 EPILOG = """
 examples:
   python -m pipeline.build --year 2022
@@ -133,12 +127,6 @@ def run(argv: list[str] | None, work: Callable[[Request], Summary]) -> int:
     return 0
 
 
-def unit_memory(settings: Settings) -> int:
-    """Bytes that one unit of work needs of its worker at most: a month of the domain."""
-    cells = settings.grid.n_lat * settings.grid.n_lon
-    return int((BASE_MEMORY + MONTH_MEMORY * cells / (G025.n_lat * G025.n_lon)) * 2**30)
-
-
 def watch(client: Client, request: Request) -> None:
     """Let the workers log as this process does, and say where the work can be watched."""
     client.register_plugin(TelemetryPlugin(request.telemetry))
@@ -220,44 +208,3 @@ def national_totals(store: Store, version: str) -> list[dict[str, Any]]:
             {"period": period, "region": "CN", "mean": float(draws.mean()), "p05": float(low), "p95": float(high)}
         )
     return result
-
-
-def unit_counts(settings: Settings) -> dict[str, int]:
-    """Units of work of each stage, in the order of the build."""
-    n_month = len(settings.year) * len(settings.months)
-    n_tile = len(list(tiles(settings.grid))) * len(settings.year)
-    return {
-        "prepare": len(settings.year),
-        "observe": n_month,
-        "first look": n_month,
-        "level": 1,
-        **({"features": len(settings.year), "learn": 1} if settings.learn else {}),
-        "invert": n_month,
-        "product 0.25": n_month,
-        **({"product 1 km": n_tile} if settings.fine else {}),
-    }
-
-
-def previewed(settings: Settings, store: Store) -> Summary:
-    """What a run would do, without doing it."""
-    n_month = len(settings.year) * len(settings.months)
-    cells = settings.grid.n_lat * settings.grid.n_lon
-    stages = unit_counts(settings)
-    share = cells / (G025.n_lat * G025.n_lon)
-    memory = unit_memory(settings) / 2**30
-    fine = FINE_BYTES * share * n_month if settings.fine else 0.0
-    size = fine + n_month * cells * (settings.inversion.members * 4 + 200)
-    values = {
-        "tasks": stages,
-        "task_count": sum(stages.values()),
-        "memory_per_worker_gib": round(memory, 2),
-        "product_bytes": int(size),
-        "inputs": input_names(store),
-    }
-    lines = [f"{name:14s}{count:6d} tasks" for name, count in stages.items()]
-    lines += [
-        f"{'together':14s}{values['task_count']:6d} tasks",
-        f"about {memory:.1f} GiB a worker, about {size / 1e9:.2f} GB of product",
-        f"inputs in {store.url}: {', '.join(input_names(store)) or 'none yet'}",
-    ]
-    return Summary(lines, values)

@@ -95,10 +95,10 @@ def inspect_inputs(store: Store, settings: Settings) -> Inputs:
     refuse_dependent(found, settings.independent_of)
     ancestry = {ancestor for origin in found for ancestor in origin.ancestry}
     synthetic = any(ds.attrs.get("synthetic") == "true" for ds in cubes.values())
-    return Inputs(marks, _solved_grid(cubes["era5"], settings), synthetic, tuple(sorted(ancestry)))
+    return Inputs(marks, solved_grid(cubes["era5"], settings), synthetic, tuple(sorted(ancestry)))
 
 
-def _solved_grid(weather: xr.Dataset, settings: Settings) -> Grid:
+def solved_grid(weather: xr.Dataset, settings: Settings) -> Grid:
     """The domain with a margin, as far as the weather reaches."""
     lat, lon = weather["lat"].values, weather["lon"].values
     reach = Grid.from_bounds(float(lon[0]), float(lat[0]), float(lon[-1]), float(lat[-1]), per_degree=4)

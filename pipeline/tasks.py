@@ -139,7 +139,7 @@ def _monthly_temperature(store: Store, grid: Grid, year: int) -> NDArray[np.floa
 def observe(store: Store, settings: Settings, grid: Grid, year: int, month: int, out: str) -> Result:
     """The usable NO2 columns and XCO2 of a month, each with its source-receptor matrix."""
     options, transport = settings.inversion, settings.transport
-    wanted = _near(open_regions(store).fractions(grid).sum(axis=0) > 0)
+    wanted = near(open_regions(store).fractions(grid).sum(axis=0) > 0)
     looks = _looks(store, grid, "no2", year, month)
     days = {
         day: merge_columns([look for of, _, look in looks if of == day], options.error_floor)
@@ -176,7 +176,8 @@ def _unflat(arrays: Mapping[str, NDArray], name: str, kind: type[S]) -> S:
     return kind(matrix, **{f.name: parts[f.name] for f in fields(kind) if f.name != "matrix"})  # type: ignore[arg-type]
 
 
-def _near(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def near(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Cells in or around China whose columns are used, (n_lat, n_lon)."""
     return np.asarray(binary_dilation(inside, iterations=_NEAR))
 
 

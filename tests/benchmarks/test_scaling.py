@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks import scaling
 from benchmarks.scaling import Costs, Stage, planned, simulate, stops, table
-from pipeline.command import unit_counts
+from pipeline.preview import unit_counts
 from pipeline.settings import load
 from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store

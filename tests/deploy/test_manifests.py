@@ -104,7 +104,7 @@ def test_workers_may_go_to_spot_nodes_and_nobody_else(manifests):
 
 def test_a_worker_holds_a_unit_of_the_whole_country(manifests):
     """The request is what `--preview` says of a national month, with room for what reading and writing takes."""
-    from pipeline.command import unit_memory
+    from pipeline.preview import unit_memory
 
     need = unit_memory(load({"year": 2022}, environ={}))
     (worker,) = [s for n, s in pod_specs(manifests) if n.startswith("worker")]

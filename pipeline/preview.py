@@ -1,0 +1,382 @@
+"""What a run will cost and learn, said before it starts from what is known then, and held to what was seen.
+
+`COSTS` holds everything that was measured. `python -m benchmarks.costs STORE ...` compares it with the runs whose
+products a store holds and says by how much each number is off; do that on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pipeline.access import input_names, open_family, open_input, open_regions
+from pipeline.cluster import fitting_workers
+from pipeline.core.chunks import tiles
+from pipeline.core.grid import FINE_PER_COARSE, G025, Grid
+from pipeline.core.options import InversionOptions
+from pipeline.flow import solved_grid
+from pipeline.invert.observe import MIN_VALID_FRACTION
+from pipeline.settings import Settings
+from pipeline.store.location import Store
+from pipeline.tasks import FIRST_LOOK, near, whole_grid
+
+LOOKS = 12
+"""Days of each NO2 cube that are looked at, spread evenly over the months of the run."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured; seconds are of one core, cells are coarse.
+
+    Attributes
+    ----------
+    start, report : s of a run, and s per cell of the domain: weights, report, publishing.
+    prepare : s per year, and s per cell of all regions together.
+    observe : s per month, and s per column: following the air.
+    solve, member : s per column of a month's solve, and the same for each member; the first look takes `look` as many
+        solves (it solves twice, and draws for its variances).
+    features, learn : s per cell and year, s per cell and month.
+    level : s per month squared.
+    month, fine : s per cell and month of the 0.25 degree cubes, s per fine cell and month.
+    driver, worker : GiB that are taken before anything is done.
+    column_bytes, member_bytes : of a worker, per column of its month, per cell and member.
+    unit_base, unit_month : GiB that a worker must have: imports, and a month of the whole country at its largest.
+    fine_bytes : of one national month at 1 km, packed.
+    coverage : share of cells and days with a column where no cube is there to be looked at.
+    sharpness : how well a column of signal to noise 1 tells the cell below it, see `expected_dofs`.
+    """
+
+    start: float = 2.0
+    report: float = 1.3e-4
+    prepare: tuple[float, float] = (0.3, 1.6e-4)
+    observe: tuple[float, float] = (0.7, 9e-5)
+    solve: float = 3e-5
+    member: float = 8e-7
+    look: float = 6.0
+    features: float = 2e-5
+    learn: float = 3.5e-5
+    level: float = 5e-3
+    month: float = 2.7e-5
+    fine: float = 2.7e-7
+    driver: float = 0.5
+    worker: float = 0.45
+    column_bytes: float = 5400.0
+    member_bytes: float = 190.0
+    unit_base: float = 0.5
+    unit_month: float = 2.5
+    fine_bytes: float = 60e6
+    coverage: float = 0.4
+    sharpness: float = 0.03
+
+
+COSTS = Costs()
+"""From runs of one month of 4 x 4 degrees, four of 12 x 12 and four of all of China (12 000, 62 000 and 260 000 columns a
+month, 50 members) on two cores of a shared machine; `sharpness` from these and twelve national months, in which the
+DOFS of single months came out at 0.5 to 1.5 times what it says (winters low, springs high)."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the satellites give in a month, as far as a few days tell.
+
+    Attributes
+    ----------
+    columns : usable columns.
+    looked : days that were read; 0 where nothing could be and the usual is taken.
+    dofs : pieces of information expected, `None` where nothing could be looked at.
+    """
+
+    columns: float
+    looked: int
+    dofs: float | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is expected of a run, and from what.
+
+    Attributes
+    ----------
+    dofs, columns : of a month, mean over the months.
+    seconds : of the run until its product is published, by stage and together.
+    driver_gib, workers_gib : peak memory, of all workers together.
+    workers, looked : workers counted on, and days of NO2 that were looked at.
+    """
+
+    dofs: float | None
+    columns: float
+    stages: dict[str, float]
+    driver_gib: float
+    workers_gib: float
+    workers: int
+    looked: int
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(self.stages.values())
+
+    def judged(
+        self,
+        stages: Mapping[str, Mapping[str, Any]],
+        diagnostics: Sequence[Mapping[str, Any]],
+        memory: Mapping[str, float],
+        seconds: float,
+    ) -> list[dict[str, Any]]:
+        """Every prediction beside what was seen: `quantity`, `predicted`, `seen`, `ratio` (seen over predicted).
+
+        Time and memory of a run that took finished units over from an earlier one say nothing: there `seen` is `None`.
+
+        Parameters
+        ----------
+        stages : of the run, `done` and `kept` units each; diagnostics : by month, `dofs` and `n_obs`.
+        memory : `driver` and `workers`, GiB; seconds : of the run.
+        """
+        whole = not any(stage["kept"] for stage in stages.values())
+        rows = [
+            ("degrees of freedom a month", self.dofs, float(np.mean([d["dofs"] for d in diagnostics]))),
+            ("NO2 columns a month", self.columns, float(np.mean([d["n_obs"] for d in diagnostics]))),
+            ("seconds", self.seconds, seconds if whole else None),
+            ("GiB of the driver", self.driver_gib, memory["driver"] if whole else None),
+            ("GiB of the workers", self.workers_gib, memory["workers"] if whole else None),
+        ]
+        return [
+            {
+                "quantity": name,
+                "predicted": None if predicted is None else _three_digits(predicted),
+                "seen": None if seen is None else _three_digits(seen),
+                "ratio": _three_digits(seen / predicted) if seen is not None and predicted else None,
+            }
+            for name, predicted, seen in rows
+        ]
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def predict(settings: Settings, store: Store, grid: Grid | None = None, workers: int = 0) -> Prediction:
+    """What a run of these settings on these inputs will take.
+
+    Parameters
+    ----------
+    grid : the inversion solves; found from the inputs by default.
+    workers : that there are; by default those that would be started here.
+    """
+    grid = grid or _grid(settings, store)
+    workers = workers or settings.workers or (fitting_workers(unit_memory(settings)) if settings.scheduler == "local" else 1)
+    seen = coverage(store, settings, grid)
+    stages = stage_seconds(settings, grid, _prepared_cells(store, grid), seen.columns, workers)
+    cells = grid.n_lat * grid.n_lon
+    busy = min(workers, len(settings.year) * len(settings.months))
+    work = seen.columns * COSTS.column_bytes + cells * settings.inversion.members * COSTS.member_bytes
+    return Prediction(
+        seen.dofs,
+        seen.columns,
+        stages,
+        COSTS.driver,
+        workers * COSTS.worker + busy * work / 2**30,
+        workers,
+        seen.looked,
+    )
+
+
+def stage_seconds(
+    settings: Settings, grid: Grid, prepared_cells: int, columns: float, workers: int, costs: Costs = COSTS
+) -> dict[str, float]:
+    """Seconds of each stage, in the order of the build; ``the rest`` is what no unit does.
+
+    Parameters
+    ----------
+    prepared_cells : of the grid that holds all regions; columns : of a month; workers : that share the units.
+    """
+    months = len(settings.year) * len(settings.months)
+    cells = settings.grid.n_lat * settings.grid.n_lon
+    fine = cells * FINE_PER_COARSE**2 / len(list(tiles(settings.grid)))
+
+    def solve(members: int) -> float:
+        return columns * (costs.solve + members * costs.member)
+
+    unit = {
+        "prepare": costs.prepare[0] + prepared_cells * costs.prepare[1],
+        "observe": costs.observe[0] + columns * costs.observe[1],
+        "first look": costs.look * solve(FIRST_LOOK["members"]),
+        "level": costs.level * months**2,
+        "features": cells * costs.features,
+        "learn": cells * months * costs.learn,
+        "invert": solve(settings.inversion.members),
+        "product 0.25": cells * costs.month,
+        "product 1 km": fine * len(settings.months) * costs.fine,
+    }
+    counts = unit_counts(settings)
+    seconds = {name: unit[name] * -(-count // workers) for name, count in counts.items()}
+    rest = costs.start + (cells * costs.report if settings.report else 0.0)
+    return seconds | {"the rest": rest}
+
+
+def coverage(store: Store, settings: Settings, grid: Grid) -> Coverage:
+    """Usable NO2 columns of a month and what they are worth, from a few days of each cube.
+
+    Cells are filled by the centres of the cube's own, which is right but for borders; instruments that see on the same
+    day count once.
+    """
+    wanted = _wanted(store, grid)
+    usual = Coverage(COSTS.coverage * wanted.sum() * 365.25 / 12, 0, None)
+    if not any(name.split("_")[0] == "no2" for name in input_names(store)):
+        return usual
+    family = open_family(store, "no2", settings.year)
+    looks = [look for ds in family.values() if (look := _look(ds, settings, grid, wanted)) is not None]
+    if not looks:
+        return usual
+    best = max(looks, key=lambda look: look.share.sum())
+    missed = np.prod([1.0 - look.share for look in looks], axis=0)
+    days = max(look.days for look in looks)
+    columns = float((1.0 - missed).mean() * wanted.sum() * days)
+    known = wanted.sum() / max(best.share.size, 1)
+    dofs = known * expected_dofs(best.share * best.days, best.signal, best.noise, settings.inversion)
+    return Coverage(columns, sum(look.looked for look in looks), float(dofs))
+
+
+def expected_dofs(
+    number: NDArray[np.float64], signal: NDArray[np.float64], noise: NDArray[np.float64], options: InversionOptions
+) -> float:
+    """Degrees of freedom of cells that are seen `number` times, each as if alone,
+
+        sum n q / (1 + n q),    q = sharpness * signal^2 / R,
+
+    with R as the inversion has it (`pipeline.invert.noise`). `sharpness` stands for the prior's variance and for the
+    part of a column that is its own cell's.
+
+    Parameters
+    ----------
+    signal, noise : above the background, and of a single column, mol m-2.
+    """
+    variance = options.error_inflation * (noise**2 + options.error_floor**2 + (options.model_error * signal) ** 2)
+    told = number * COSTS.sharpness * signal**2 / variance
+    return float(np.sum(told / (1.0 + told)))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a cube showed on a few days, by wanted cell: share of days with a column, signal, noise; days a month."""
+
+    share: NDArray[np.float64]
+    signal: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    days: float
+    looked: int
+
+
+def _look(ds: xr.Dataset, settings: Settings, grid: Grid, wanted: NDArray[np.bool_]) -> _Look | None:
+    """Look at `LOOKS` days of a cube, no more, and only at the part of them that the grid needs."""
+    west, south, east, north = grid.bounds
+    ds = ds.isel(time=np.flatnonzero(ds["time"].dt.month.isin(settings.months).values))
+    ds = ds.sel(lat=slice(south, north), lon=slice(west, east))
+    if not all(ds.sizes[d] for d in ("time", "lat", "lon")):
+        return None
+    steps = np.unique(((np.arange(LOOKS) + 0.5) / LOOKS * ds.sizes["time"]).astype(int))
+    row, col, _ = grid.locate(*(a.ravel() for a in np.meshgrid(ds["lat"].values, ds["lon"].values, indexing="ij")))
+    cell, size = row * grid.n_lon + col, grid.n_lat * grid.n_lon
+    seen, total, squares = (np.zeros(size) for _ in range(3))
+    for k in steps:
+        day = ds.isel(time=int(k)).transpose("lat", "lon", ...)
+        y, s, valid = (
+            np.asarray(day[n].values, float).ravel() for n in ("no2_column", "no2_column_uncertainty", "valid_fraction")
+        )
+        ok = np.isfinite(y) & np.isfinite(s) & (valid >= MIN_VALID_FRACTION)
+        count = np.bincount(cell, ok, size)
+        usable = count > 0
+        seen += usable
+        for sums, values in ((total, y), (squares, s**2)):
+            sums += np.divide(np.bincount(cell, np.where(ok, values, 0.0), size), count, out=np.zeros(size), where=usable)
+    inside = wanted.ravel() & (np.bincount(cell, minlength=size) > 0)
+    seen, total, squares = seen[inside], total[inside], squares[inside]
+    often = np.maximum(seen, 1.0)
+    noise2 = squares / often
+    above = np.maximum(total / often - settings.inversion.background, 0.0)
+    # A mean of few noisy days is no signal.
+    signal = np.sqrt(np.maximum(above**2 - noise2 / often, 0.0))
+    days = ds.sizes["time"] / len(settings.months) / len(np.unique(ds["time"].dt.year))
+    return _Look(seen / steps.size, signal, np.sqrt(noise2), days, steps.size)
+
+
+def _wanted(store: Store, grid: Grid) -> NDArray[np.bool_]:
+    """Cells whose columns are used; all where the regions are not there yet."""
+    if not store.exists("inputs/regions.geojson"):
+        return np.ones(grid.shape, bool)
+    return near(open_regions(store).fractions(grid).sum(axis=0) > 0)
+
+
+def _prepared_cells(store: Store, grid: Grid) -> int:
+    if not store.exists("inputs/regions.geojson"):
+        return grid.n_lat * grid.n_lon
+    whole = whole_grid(open_regions(store), grid)
+    return whole.n_lat * whole.n_lon
+
+
+def _grid(settings: Settings, store: Store) -> Grid:
+    """The grid that will be solved; the domain with its whole margin where there is no weather yet."""
+    if "era5" in input_names(store):
+        return solved_grid(open_input(store, "era5"), settings)
+    return settings.grid.expand(settings.transport.margin)
+
+
+def unit_memory(settings: Settings) -> int:
+    """Bytes that one unit of work needs of its worker at most: a month of the domain."""
+    cells = settings.grid.n_lat * settings.grid.n_lon
+    return int((COSTS.unit_base + COSTS.unit_month * cells / (G025.n_lat * G025.n_lon)) * 2**30)
+
+
+def unit_counts(settings: Settings) -> dict[str, int]:
+    """Units of work of each stage, in the order of the build."""
+    n_month = len(settings.year) * len(settings.months)
+    n_tile = len(list(tiles(settings.grid))) * len(settings.year)
+    return {
+        "prepare": len(settings.year),
+        "observe": n_month,
+        "first look": n_month,
+        "level": 1,
+        **({"features": len(settings.year), "learn": 1} if settings.learn else {}),
+        "invert": n_month,
+        "product 0.25": n_month,
+        **({"product 1 km": n_tile} if settings.fine else {}),
+    }
+
+
+def product_bytes(settings: Settings) -> int:
+    """Size of the product: members of the coarse cells, and the fine cells."""
+    n_month = len(settings.year) * len(settings.months)
+    cells = settings.grid.n_lat * settings.grid.n_lon
+    fine = COSTS.fine_bytes * cells / (G025.n_lat * G025.n_lon) * n_month if settings.fine else 0.0
+    return int(fine + n_month * cells * (settings.inversion.members * 4 + 224))
+
+
+def preview(settings: Settings, store: Store) -> tuple[list[str], dict[str, Any]]:
+    """What a run would do and take, without doing it: lines for people, values for `--json`."""
+    counts, memory, size = unit_counts(settings), unit_memory(settings) / 2**30, product_bytes(settings)
+    expected = predict(settings, store)
+    values = {
+        "tasks": counts,
+        "task_count": sum(counts.values()),
+        "memory_per_worker_gib": round(memory, 2),
+        "product_bytes": size,
+        "inputs": input_names(store),
+        "prediction": {**asdict(expected), "seconds": expected.seconds},
+    }
+    dofs = "unknown before there is any NO2" if expected.dofs is None else f"about {expected.dofs:.0f}"
+    from_what = f"from {expected.looked} days of NO2" if expected.looked else "as usual"
+    lines = [f"{name:14s}{count:6d} tasks{expected.stages[name]:10.0f} s" for name, count in counts.items()]
+    lines += [
+        f"{'together':14s}{values['task_count']:6d} tasks{expected.seconds:10.0f} s with {expected.workers} workers",
+        f"about {expected.columns:.0f} NO2 columns a month ({from_what}), degrees of freedom {dofs}",
+        f"peak memory about {expected.driver_gib:.1f} GiB driver + {expected.workers_gib:.1f} GiB workers; a worker needs "
+        f"{memory:.1f} GiB to itself",
+        f"about {size / 1e9:.2f} GB of product",
+        f"inputs in {store.url}: {', '.join(input_names(store)) or 'none yet'}",
+    ]
+    return lines, values
