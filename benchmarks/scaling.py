@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pipeline.preview import unit_counts
 from pipeline.settings import Settings, load
 from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store

@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline import command, flow, tasks
+from pipeline import command, flow, preview, tasks
 from pipeline.cluster import connect
 from pipeline.core.chunks import tiles
 from pipeline.settings import Settings
@@ -27,12 +27,13 @@ from pipeline.units import Runner, Unit
 
 @dataclass
 class Built:
-    """What a run made: version, whether there was nothing to do, time by stage and diagnostics by month."""
+    """What a run made: version, whether there was nothing to do, time by stage, diagnostics by month, predictions."""
 
     version: str
     nothing_to_do: bool = False
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
 
 
 def build(settings: Settings, store: Store, client: Client, *, fresh: bool = False, progress: bool = True) -> Built:
@@ -46,13 +47,14 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     fresh : do everything again, whatever the ledger has.
     progress : show bars.
     """
-    run = Runner(client, store, fresh, progress, command.unit_memory(settings))
+    run = Runner(client, store, fresh, progress, preview.unit_memory(settings))
     inputs = flow.inspect_inputs(store, settings)
     key = digest(inputs.fingerprints, settings.science(), flow.code())
     version, published = flow.version_of(store, key, settings, fresh)
     if published:
         return Built(version, nothing_to_do=True)
 
+    started, expected = time.perf_counter(), preview.predict(settings, store, inputs.grid, command.workers_of(client))
     grid, physics, marks = inputs.grid, settings.physics(), inputs.fingerprints
     months = [(year, month) for year in settings.year for month in settings.months]
     names = {(y, m): f"{y}-{m:02d}" for y, m in months}
@@ -116,14 +118,21 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
             ],
             empty,
         )
+    diagnostics = [solved[n]["diagnostics"] for n in names.values()]
+    predictions = expected.judged(run.stages, diagnostics, command.peak_memory(client), time.perf_counter() - started)
     if not flow.claim_publication(store, key, version):
         # Another run with the same inputs shared this version and publishes it.
         return build(settings, store, client, progress=progress)
     if settings.report:
         run.keep_performance(f"{product}/report/performance.html")
-    built = Built(version, stages=run.stages, diagnostics=[solved[n]["diagnostics"] for n in names.values()])
-    flow.publish_product(store, settings, inputs, built.version, key, built.stages, built.diagnostics, models)
-    return built
+    account: dict[str, Any] = {
+        "stages": run.stages,
+        "diagnostics": diagnostics,
+        "predictions": predictions,
+        "workers": expected.workers,
+    }
+    flow.publish_product(store, settings, inputs, version, key, account, models)
+    return Built(version, stages=run.stages, diagnostics=diagnostics, predictions=predictions)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,10 +145,10 @@ def _main(request: command.Request) -> command.Summary:
     store = Store.at(settings.store, settings.storage)
     store.claim(request.default_store, command.VERSION)
     if request.preview:
-        return command.previewed(settings, store)
+        return command.Summary(*preview.preview(settings, store))
     require_publishing(store)
     where = (settings.scheduler, settings.workers, settings.memory_limit)
-    with connect(*where, unit_memory=command.unit_memory(settings), options=settings.cluster) as client:
+    with connect(*where, unit_memory=preview.unit_memory(settings), options=settings.cluster) as client:
         command.watch(client, request)
         world = flow.demonstration_world(store, settings, client) if request.default_store else None
         built = build(settings, store, client, fresh=request.fresh, progress=request.progress)
@@ -147,6 +156,7 @@ def _main(request: command.Request) -> command.Summary:
             "nothing_to_do": built.nothing_to_do,
             "stages": built.stages,
             "diagnostics": built.diagnostics,
+            "predictions": built.predictions,
             "memory": command.peak_memory(client),
         }
         return command.summary(settings, store, built.version, told, world, time.perf_counter() - started)

@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     resume = how.add_mutually_exclusive_group()
     resume.add_argument("--resume", action="store_true", help="keep what an earlier run finished (default)")
     resume.add_argument("--fresh", action="store_true", help="do everything again")
-    how.add_argument("--preview", action="store_true", help="say what would be done, its memory and size, and stop")
+    how.add_argument(
+        "--preview", action="store_true", help="say what would be done, what it would take and learn, and stop"
+    )
     how.add_argument("--config", help="YAML file of settings")
     how.add_argument("--print-config", action="store_true", help="print all settings as YAML and stop")
     how.add_argument(
@@ -142,6 +144,11 @@ def watch(client: Client, request: Request) -> None:
         print(f"watch    {client.dashboard_link}", file=sys.stderr)  # noqa: T201
 
 
+def workers_of(client: Client) -> int:
+    """Workers that there are; at least the one that is to come."""
+    return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+
 def peak_memory(client: Client) -> dict[str, float]:
     """Highest resident memory of the driver and of all workers together, GiB."""
     workers = client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -156,7 +163,7 @@ def summary(
 
     Parameters
     ----------
-    run : ``nothing_to_do``, ``stages`` and ``memory`` of the run.
+    run : ``nothing_to_do``, ``stages``, ``predictions`` and ``memory`` of the run.
     world : the line about a demonstration world that was made.
     """
     product = publish.product_path(version)
@@ -175,6 +182,7 @@ def summary(
     lines += [
         f"  {stage:14s}{s['seconds']:8.1f} s   {s['done']} done, {s['kept']} kept" for stage, s in run["stages"].items()
     ]
+    lines += [_beside(row) for row in run["predictions"] if row["ratio"] is not None]
     memory = run["memory"]
     lines.append(
         f"{seconds:.0f} s, peak memory {memory['driver']:.1f} GiB driver + {memory['workers']:.1f} GiB workers"
@@ -190,6 +198,11 @@ def summary(
         **run,
     }
     return Summary(lines, values)
+
+
+def _beside(row: dict[str, Any]) -> str:
+    """A prediction beside what came."""
+    return f"  {row['quantity']:28s}{row['predicted']:10g} predicted, {row['seen']:g} seen ({row['ratio']:.2f} times)"
 
 
 def national_totals(store: Store, version: str) -> list[dict[str, Any]]:

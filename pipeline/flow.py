@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -231,11 +231,16 @@ def publish_product(
     inputs: Inputs,
     version: str,
     key: str,
-    stages: Mapping[str, Any],
-    diagnostics: Sequence[Mapping[str, Any]],
+    account: Mapping[str, Any],
     models: Mapping[str, Any],
 ) -> None:
-    """Provenance, models, report and manifest, then the pointer: only now can anyone see the version."""
+    """Provenance, models, report and manifest, then the pointer: only now can anyone see the version.
+
+    Parameters
+    ----------
+    account : what the run tells of itself: `stages`, `diagnostics`, `predictions`.
+    models : of the learning, by region.
+    """
     product = publish.product_path(version)
     for group, model in models.items():
         store.write_json(model, f"{product}/models/{group}.json")
@@ -250,8 +255,7 @@ def publish_product(
         "ancestry": list(inputs.ancestry),
         "synthetic": inputs.synthetic,
         "regrid_engine": " ".join(engine()),
-        "stages": dict(stages),
-        "diagnostics": list(diagnostics),
+        **account,
         "scores": {group: model["scores"] for group, model in models.items()},
     }
     store.write_json(provenance, f"{product}/provenance.json")

@@ -11,22 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
-from numpy.typing import NDArray
 
-from pipeline.access import input_names, open_family, open_input, open_regions
+from pipeline.access import input_names, open_input, open_regions
 from pipeline.cluster import fitting_workers
 from pipeline.core.chunks import tiles
 from pipeline.core.grid import FINE_PER_COARSE, G025, Grid
-from pipeline.core.options import InversionOptions
+from pipeline.coverage import look_ahead
 from pipeline.flow import solved_grid
-from pipeline.invert.observe import MIN_VALID_FRACTION
 from pipeline.settings import Settings
 from pipeline.store.location import Store
-from pipeline.tasks import FIRST_LOOK, near, whole_grid
-
-LOOKS = 12
-"""Days of each NO2 cube that are looked at, spread evenly over the months of the run."""
+from pipeline.tasks import FIRST_LOOK, whole_grid
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Costs:
 
     Attributes
     ----------
-    start, report : s of a run, and s per cell of the domain: weights, report, publishing.
+    start : s of a run before its first unit: weights, templates.
     prepare : s per year, and s per cell of all regions together.
     observe : s per month, and s per column: following the air.
     solve, member : s per column of a month's solve, and the same for each member; the first look takes `look` as many
@@ -48,11 +42,10 @@ class Costs:
     unit_base, unit_month : GiB that a worker must have: imports, and a month of the whole country at its largest.
     fine_bytes : of one national month at 1 km, packed.
     coverage : share of cells and days with a column where no cube is there to be looked at.
-    sharpness : how well a column of signal to noise 1 tells the cell below it, see `expected_dofs`.
+    sharpness : how well a column of signal to noise 1 tells the cell below it (`pipeline.coverage.expected_dofs`).
     """
 
-    start: float = 2.0
-    report: float = 1.3e-4
+    start: float = 1.0
     prepare: tuple[float, float] = (0.3, 1.6e-4)
     observe: tuple[float, float] = (0.7, 9e-5)
     solve: float = 3e-5
@@ -71,29 +64,13 @@ class Costs:
     unit_month: float = 2.5
     fine_bytes: float = 60e6
     coverage: float = 0.4
-    sharpness: float = 0.03
+    sharpness: float = 0.025
 
 
 COSTS = Costs()
-"""From runs of one month of 4 x 4 degrees, four of 12 x 12 and four of all of China (12 000, 62 000 and 260 000 columns a
-month, 50 members) on two cores of a shared machine; `sharpness` from these and twelve national months, in which the
+"""From runs of one month of 4 x 4 degrees, four of 12 x 12 and four of all of China (12 000, 62 000 and 260 000 columns
+a month, 50 members) on two cores of a shared machine; `sharpness` from these and twelve national months, in which the
 DOFS of single months came out at 0.5 to 1.5 times what it says (winters low, springs high)."""
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What the satellites give in a month, as far as a few days tell.
-
-    Attributes
-    ----------
-    columns : usable columns.
-    looked : days that were read; 0 where nothing could be and the usual is taken.
-    dofs : pieces of information expected, `None` where nothing could be looked at.
-    """
-
-    columns: float
-    looked: int
-    dofs: float | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +80,8 @@ class Prediction:
     Attributes
     ----------
     dofs, columns : of a month, mean over the months.
-    seconds : of the run until its product is published, by stage and together.
+    stages, seconds : of computing, by stage and together: from the first look at the inputs to the last unit, without
+        the start of workers and the report.
     driver_gib, workers_gib : peak memory, of all workers together.
     workers, looked : workers counted on, and days of NO2 that were looked at.
     """
@@ -141,7 +119,7 @@ class Prediction:
         rows = [
             ("degrees of freedom a month", self.dofs, float(np.mean([d["dofs"] for d in diagnostics]))),
             ("NO2 columns a month", self.columns, float(np.mean([d["n_obs"] for d in diagnostics]))),
-            ("seconds", self.seconds, seconds if whole else None),
+            ("seconds of computing", self.seconds, seconds if whole else None),
             ("GiB of the driver", self.driver_gib, memory["driver"] if whole else None),
             ("GiB of the workers", self.workers_gib, memory["workers"] if whole else None),
         ]
@@ -168,10 +146,12 @@ def predict(settings: Settings, store: Store, grid: Grid | None = None, workers:
     grid : the inversion solves; found from the inputs by default.
     workers : that there are; by default those that would be started here.
     """
-    grid = grid or _grid(settings, store)
-    workers = workers or settings.workers or (fitting_workers(unit_memory(settings)) if settings.scheduler == "local" else 1)
-    seen = coverage(store, settings, grid)
-    stages = stage_seconds(settings, grid, _prepared_cells(store, grid), seen.columns, workers)
+    grid = grid or solved(settings, store)
+    workers = (
+        workers or settings.workers or (fitting_workers(unit_memory(settings)) if settings.scheduler == "local" else 1)
+    )
+    seen = look_ahead(store, settings, grid, COSTS.coverage, COSTS.sharpness)
+    stages = stage_seconds(settings, prepared_cells(store, grid), seen.columns, workers)
     cells = grid.n_lat * grid.n_lon
     busy = min(workers, len(settings.year) * len(settings.months))
     work = seen.columns * COSTS.column_bytes + cells * settings.inversion.members * COSTS.member_bytes
@@ -187,9 +167,9 @@ def predict(settings: Settings, store: Store, grid: Grid | None = None, workers:
 
 
 def stage_seconds(
-    settings: Settings, grid: Grid, prepared_cells: int, columns: float, workers: int, costs: Costs = COSTS
+    settings: Settings, prepared_cells: int, columns: float, workers: int, costs: Costs = COSTS
 ) -> dict[str, float]:
-    """Seconds of each stage, in the order of the build; ``the rest`` is what no unit does.
+    """Seconds of each stage, in the order of the build, after ``start``.
 
     Parameters
     ----------
@@ -215,111 +195,18 @@ def stage_seconds(
     }
     counts = unit_counts(settings)
     seconds = {name: unit[name] * -(-count // workers) for name, count in counts.items()}
-    rest = costs.start + (cells * costs.report if settings.report else 0.0)
-    return seconds | {"the rest": rest}
+    return {"start": costs.start, **seconds}
 
 
-def coverage(store: Store, settings: Settings, grid: Grid) -> Coverage:
-    """Usable NO2 columns of a month and what they are worth, from a few days of each cube.
-
-    Cells are filled by the centres of the cube's own, which is right but for borders; instruments that see on the same
-    day count once.
-    """
-    wanted = _wanted(store, grid)
-    usual = Coverage(COSTS.coverage * wanted.sum() * 365.25 / 12, 0, None)
-    if not any(name.split("_")[0] == "no2" for name in input_names(store)):
-        return usual
-    family = open_family(store, "no2", settings.year)
-    looks = [look for ds in family.values() if (look := _look(ds, settings, grid, wanted)) is not None]
-    if not looks:
-        return usual
-    best = max(looks, key=lambda look: look.share.sum())
-    missed = np.prod([1.0 - look.share for look in looks], axis=0)
-    days = max(look.days for look in looks)
-    columns = float((1.0 - missed).mean() * wanted.sum() * days)
-    known = wanted.sum() / max(best.share.size, 1)
-    dofs = known * expected_dofs(best.share * best.days, best.signal, best.noise, settings.inversion)
-    return Coverage(columns, sum(look.looked for look in looks), float(dofs))
-
-
-def expected_dofs(
-    number: NDArray[np.float64], signal: NDArray[np.float64], noise: NDArray[np.float64], options: InversionOptions
-) -> float:
-    """Degrees of freedom of cells that are seen `number` times, each as if alone,
-
-        sum n q / (1 + n q),    q = sharpness * signal^2 / R,
-
-    with R as the inversion has it (`pipeline.invert.noise`). `sharpness` stands for the prior's variance and for the
-    part of a column that is its own cell's.
-
-    Parameters
-    ----------
-    signal, noise : above the background, and of a single column, mol m-2.
-    """
-    variance = options.error_inflation * (noise**2 + options.error_floor**2 + (options.model_error * signal) ** 2)
-    told = number * COSTS.sharpness * signal**2 / variance
-    return float(np.sum(told / (1.0 + told)))
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What a cube showed on a few days, by wanted cell: share of days with a column, signal, noise; days a month."""
-
-    share: NDArray[np.float64]
-    signal: NDArray[np.float64]
-    noise: NDArray[np.float64]
-    days: float
-    looked: int
-
-
-def _look(ds: xr.Dataset, settings: Settings, grid: Grid, wanted: NDArray[np.bool_]) -> _Look | None:
-    """Look at `LOOKS` days of a cube, no more, and only at the part of them that the grid needs."""
-    west, south, east, north = grid.bounds
-    ds = ds.isel(time=np.flatnonzero(ds["time"].dt.month.isin(settings.months).values))
-    ds = ds.sel(lat=slice(south, north), lon=slice(west, east))
-    if not all(ds.sizes[d] for d in ("time", "lat", "lon")):
-        return None
-    steps = np.unique(((np.arange(LOOKS) + 0.5) / LOOKS * ds.sizes["time"]).astype(int))
-    row, col, _ = grid.locate(*(a.ravel() for a in np.meshgrid(ds["lat"].values, ds["lon"].values, indexing="ij")))
-    cell, size = row * grid.n_lon + col, grid.n_lat * grid.n_lon
-    seen, total, squares = (np.zeros(size) for _ in range(3))
-    for k in steps:
-        day = ds.isel(time=int(k)).transpose("lat", "lon", ...)
-        y, s, valid = (
-            np.asarray(day[n].values, float).ravel() for n in ("no2_column", "no2_column_uncertainty", "valid_fraction")
-        )
-        ok = np.isfinite(y) & np.isfinite(s) & (valid >= MIN_VALID_FRACTION)
-        count = np.bincount(cell, ok, size)
-        usable = count > 0
-        seen += usable
-        for sums, values in ((total, y), (squares, s**2)):
-            sums += np.divide(np.bincount(cell, np.where(ok, values, 0.0), size), count, out=np.zeros(size), where=usable)
-    inside = wanted.ravel() & (np.bincount(cell, minlength=size) > 0)
-    seen, total, squares = seen[inside], total[inside], squares[inside]
-    often = np.maximum(seen, 1.0)
-    noise2 = squares / often
-    above = np.maximum(total / often - settings.inversion.background, 0.0)
-    # A mean of few noisy days is no signal.
-    signal = np.sqrt(np.maximum(above**2 - noise2 / often, 0.0))
-    days = ds.sizes["time"] / len(settings.months) / len(np.unique(ds["time"].dt.year))
-    return _Look(seen / steps.size, signal, np.sqrt(noise2), days, steps.size)
-
-
-def _wanted(store: Store, grid: Grid) -> NDArray[np.bool_]:
-    """Cells whose columns are used; all where the regions are not there yet."""
-    if not store.exists("inputs/regions.geojson"):
-        return np.ones(grid.shape, bool)
-    return near(open_regions(store).fractions(grid).sum(axis=0) > 0)
-
-
-def _prepared_cells(store: Store, grid: Grid) -> int:
+def prepared_cells(store: Store, grid: Grid) -> int:
+    """Cells of the grid that holds all regions; of the solved one where there are no regions yet."""
     if not store.exists("inputs/regions.geojson"):
         return grid.n_lat * grid.n_lon
     whole = whole_grid(open_regions(store), grid)
     return whole.n_lat * whole.n_lon
 
 
-def _grid(settings: Settings, store: Store) -> Grid:
+def solved(settings: Settings, store: Store) -> Grid:
     """The grid that will be solved; the domain with its whole margin where there is no weather yet."""
     if "era5" in input_names(store):
         return solved_grid(open_input(store, "era5"), settings)
@@ -372,10 +259,10 @@ def preview(settings: Settings, store: Store) -> tuple[list[str], dict[str, Any]
     from_what = f"from {expected.looked} days of NO2" if expected.looked else "as usual"
     lines = [f"{name:14s}{count:6d} tasks{expected.stages[name]:10.0f} s" for name, count in counts.items()]
     lines += [
-        f"{'together':14s}{values['task_count']:6d} tasks{expected.seconds:10.0f} s with {expected.workers} workers",
+        f"{'together':14s}{values['task_count']:6d} tasks{expected.seconds:10.0f} s with {expected.workers} worker(s)",
         f"about {expected.columns:.0f} NO2 columns a month ({from_what}), degrees of freedom {dofs}",
-        f"peak memory about {expected.driver_gib:.1f} GiB driver + {expected.workers_gib:.1f} GiB workers; a worker needs "
-        f"{memory:.1f} GiB to itself",
+        f"peak memory about {expected.driver_gib:.1f} GiB driver + {expected.workers_gib:.1f} GiB workers",
+        f"a worker needs {memory:.1f} GiB to itself",
         f"about {size / 1e9:.2f} GB of product",
         f"inputs in {store.url}: {', '.join(input_names(store)) or 'none yet'}",
     ]

@@ -139,6 +139,9 @@ def provenance(product: Product) -> str:
     stages = _rows(record.get("stages"))
     if stages:
         parts.append(html.panel(plain_table(stages, first="name")))
+    predictions = _rows(record.get("predictions"))
+    if predictions:
+        parts.append(html.panel(plain_table(predictions, first="quantity"), html.note(_PREDICTED)))
     listed = (("Inputs", _rows(record.get("inputs"))), ("Granules", _rows(record.get("granules"))))
     settings = record.get("settings") or attrs.get("settings")
     return html.section(
@@ -152,9 +155,13 @@ def provenance(product: Product) -> str:
     )
 
 
+_PREDICTED = (
+    "What was expected of the run before it started, and what came. Time and memory are left out where finished units "
+    "of an earlier run were taken over."
+)
 _SHOWN_ELSEWHERE = frozenset(
     {
-        *("settings", "inputs", "granules", "stages", "diagnostics", "scores", "ancestry"),
+        *("settings", "inputs", "granules", "stages", "diagnostics", "scores", "ancestry", "predictions"),
         *("version", "code_version", "regrid_engine", "created", "synthetic"),
     }
 )
