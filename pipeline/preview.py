@@ -20,23 +20,21 @@ from pipeline.coverage import look_ahead
 from pipeline.flow import solved_grid
 from pipeline.settings import Settings
 from pipeline.store.location import Store
-from pipeline.tasks import FIRST_LOOK, whole_grid
+from pipeline.tasks import whole_grid
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured; seconds are of one core, cells are coarse.
+    """What was measured. Pairs are seconds of one core for a unit, and for each piece of what it works on.
 
     Attributes
     ----------
-    start : s of a run before its first unit: weights, templates.
-    prepare : s per year, and s per cell of all regions together.
-    observe : s per month, and s per column: following the air.
-    solve, member : s per column of a month's solve, and the same for each member; the first look takes `look` as many
-        solves (it solves twice, and draws for its variances).
-    features, learn : s per cell and year, s per cell and month.
+    start : s of a run before its first unit.
+    prepare : pieces are cells of the grid that holds all regions.
+    observe, first_look, invert : NO2 columns of the month; `member` is added to the last for each member.
     level : s per month squared.
-    month, fine : s per cell and month of the 0.25 degree cubes, s per fine cell and month.
+    features, learn, coarse : cells of the domain; of all months for `learn`.
+    fine : fine cells of a tile in all its months.
     driver, worker : GiB that are taken before anything is done.
     column_bytes, member_bytes : of a worker, per column of its month, per cell and member.
     unit_base, unit_month : GiB that a worker must have: imports, and a month of the whole country at its largest.
@@ -48,14 +46,14 @@ class Costs:
     start: float = 1.0
     prepare: tuple[float, float] = (0.3, 1.6e-4)
     observe: tuple[float, float] = (0.7, 9e-5)
-    solve: float = 3e-5
-    member: float = 8e-7
-    look: float = 6.0
-    features: float = 2e-5
-    learn: float = 3.5e-5
+    first_look: tuple[float, float] = (0.3, 2.3e-4)
     level: float = 5e-3
-    month: float = 2.7e-5
-    fine: float = 2.7e-7
+    features: tuple[float, float] = (0.1, 2e-5)
+    learn: tuple[float, float] = (0.6, 3.5e-5)
+    invert: tuple[float, float] = (0.3, 3e-5)
+    member: float = 8e-7
+    coarse: tuple[float, float] = (0.05, 2.7e-5)
+    fine: tuple[float, float] = (0.3, 2.7e-7)
     driver: float = 0.5
     worker: float = 0.45
     column_bytes: float = 5400.0
@@ -69,8 +67,9 @@ class Costs:
 
 COSTS = Costs()
 """From runs of one month of 4 x 4 degrees, four of 12 x 12 and four of all of China (12 000, 62 000 and 260 000 columns
-a month, 50 members) on two cores of a shared machine; `sharpness` from these and twelve national months, in which the
-DOFS of single months came out at 0.5 to 1.5 times what it says (winters low, springs high)."""
+a month, 50 members) on two cores of a shared machine; `sharpness` from these and a national year, whose DOFS then
+came out at 0.90 times what it says, single months at 0.56 (January) to 1.38 (May), regions at 0.7 to 1.1; columns at
+0.95 to 1.09 for the nation, up to 1.6 for a box of 2 x 2 degrees."""
 
 
 @dataclass(frozen=True)
@@ -178,20 +177,21 @@ def stage_seconds(
     months = len(settings.year) * len(settings.months)
     cells = settings.grid.n_lat * settings.grid.n_lon
     fine = cells * FINE_PER_COARSE**2 / len(list(tiles(settings.grid)))
+    given = columns * settings.inversion.members * costs.member
 
-    def solve(members: int) -> float:
-        return columns * (costs.solve + members * costs.member)
+    def of(cost: tuple[float, float], pieces: float) -> float:
+        return cost[0] + pieces * cost[1]
 
     unit = {
-        "prepare": costs.prepare[0] + prepared_cells * costs.prepare[1],
-        "observe": costs.observe[0] + columns * costs.observe[1],
-        "first look": costs.look * solve(FIRST_LOOK["members"]),
+        "prepare": of(costs.prepare, prepared_cells),
+        "observe": of(costs.observe, columns),
+        "first look": of(costs.first_look, columns),
         "level": costs.level * months**2,
-        "features": cells * costs.features,
-        "learn": cells * months * costs.learn,
-        "invert": solve(settings.inversion.members),
-        "product 0.25": cells * costs.month,
-        "product 1 km": fine * len(settings.months) * costs.fine,
+        "features": of(costs.features, cells),
+        "learn": of(costs.learn, cells * months),
+        "invert": of(costs.invert, columns) + given,
+        "product 0.25": of(costs.coarse, cells),
+        "product 1 km": of(costs.fine, fine * len(settings.months)),
     }
     counts = unit_counts(settings)
     seconds = {name: unit[name] * -(-count // workers) for name, count in counts.items()}

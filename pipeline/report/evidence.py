@@ -141,7 +141,9 @@ def provenance(product: Product) -> str:
         parts.append(html.panel(plain_table(stages, first="name")))
     predictions = _rows(record.get("predictions"))
     if predictions:
-        parts.append(html.panel(plain_table(predictions, first="quantity"), html.note(_PREDICTED)))
+        keys = ("quantity", "predicted", "seen", "ratio")
+        told = html.table(keys, [[short(row.get(k)) for k in keys] for row in predictions])
+        parts.append(html.panel(told, html.note(_PREDICTED)))
     listed = (("Inputs", _rows(record.get("inputs"))), ("Granules", _rows(record.get("granules"))))
     settings = record.get("settings") or attrs.get("settings")
     return html.section(
