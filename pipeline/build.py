@@ -53,6 +53,7 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     version, published = flow.version_of(store, key, settings, fresh)
     if published:
         return Built(version, nothing_to_do=True)
+    mark = flow.begin(store, key, version)
 
     started, expected = time.perf_counter(), preview.predict(settings, store, inputs.grid, command.workers_of(client))
     grid, physics, marks = inputs.grid, settings.physics(), inputs.fingerprints
@@ -122,16 +123,19 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     predictions = expected.judged(run.stages, diagnostics, command.peak_memory(client), time.perf_counter() - started)
     if not flow.claim_publication(store, key, version):
         # Another run with the same inputs shared this version and publishes it.
+        store.remove(mark)
         return build(settings, store, client, progress=progress)
     if settings.report:
         run.keep_performance(f"{product}/report/performance.html")
     account: dict[str, Any] = {
         "stages": run.stages,
+        "units": run.used,
         "diagnostics": diagnostics,
         "predictions": predictions,
         "workers": expected.workers,
     }
     flow.publish_product(store, settings, inputs, version, key, account, models)
+    store.remove(mark)
     return Built(version, stages=run.stages, diagnostics=diagnostics, predictions=predictions)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -161,6 +162,16 @@ def version_of(store: Store, key: str, settings: Settings, fresh: bool) -> tuple
     return version, False
 
 
+def begin(store: Store, key: str, version: str) -> str:
+    """Leave a mark that a run is under way, to be removed once it is published; its path.
+
+    Pruning keeps away from what a run may be using (`pipeline.store.prune`).
+    """
+    path = f"work/runs/{key}-{version}-{uuid.uuid4().hex[:8]}-under-way.json"
+    store.write_json({"version": version}, path)
+    return path
+
+
 def claim_publication(store: Store, key: str, version: str) -> bool:
     """Whether this run is the one to describe and publish the version: of several that share it only the first."""
     return create_once(store, _claim(key, version), {"version": version})
@@ -238,7 +249,8 @@ def publish_product(
 
     Parameters
     ----------
-    account : what the run tells of itself: `stages`, `diagnostics`, `predictions`.
+    account : what the run tells of itself: `stages`, `units` (their keys in the ledger), `diagnostics`,
+        `predictions`.
     models : of the learning, by region.
     """
     product = publish.product_path(version)

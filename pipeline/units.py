@@ -57,6 +57,7 @@ class Runner:
     fresh : do units again that the ledger has.
     show_progress : show bars.
     unit_memory : bytes a unit needs of its worker; where workers declare their memory, no more units run than fit.
+    stages, used : by stage, what was done and how long it took; the ledger's key of each unit.
     """
 
     client: Client
@@ -65,6 +66,7 @@ class Runner:
     show_progress: bool = True
     unit_memory: int = 0
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    used: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._performance = performance_report(mode="inline")
@@ -95,7 +97,7 @@ class Runner:
         """
         started = time.perf_counter()
         ledger, code = Ledger(self.store, stage), code_digest()
-        keys = {unit.name: digest(stage, code, *unit.inputs) for unit in units}
+        keys = self.used[stage] = {unit.name: digest(stage, code, *unit.inputs) for unit in units}
         results: dict[str, dict[str, Any]] = {}
         waiting = []
         for unit in units:
@@ -120,6 +122,7 @@ class Runner:
         ledger, results, done = Ledger(self.store, stage), {}, 0
         for unit in units:
             keys = {unit.name: digest(stage, code_digest(), *unit.inputs)}
+            self.used[stage] = {**self.used.get(stage, {}), **keys}
             entry = self._kept(ledger, unit.name, keys[unit.name])
             log.info("stage %s: 1 unit, %d kept", stage, entry is not None, extra={"stage": stage})
             if entry is None:

@@ -24,7 +24,7 @@ ALLOWED = {
     "telemetry": set(),
     "units": {"core", "store", "telemetry"},
 }
-COMMAND_LINES = {"build", "flow", "tasks", "coverage", "preview", "command", "doctor"}
+COMMAND_LINES = {"build", "flow", "tasks", "coverage", "preview", "command", "doctor", "prune"}
 """The layer above the rooms: it may see everything."""
 
 

@@ -1,13 +1,17 @@
 """What docs/operations.md tells an operator to do after damage, loss or a full store, done as it is written there."""
 
+import datetime as dt
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from pipeline import flow
+from pipeline import doctor, flow
 from pipeline.build import build
 from pipeline.store.location import Store
-from pipeline.store.publish import new_version, point_to, product_path
+from pipeline.store.prune import carry_out, plan
+from pipeline.store.publish import new_version, point_to, product_path, visible
 from pipeline.store.verify import verify
 
 from .conftest import settings_for
@@ -82,3 +86,95 @@ def test_going_back_to_earlier_settings_publishes_a_version_of_them_again(tmp_pa
     second, published = flow.version_of(store, "key", settings, fresh=False)
     assert (second != first, published) == (True, False)
     assert flow.claim_publication(store, "key", second)
+
+
+def damage(store: Store, version: str) -> str:
+    """One bit of a chunk turned over; its name."""
+    name = f"{product_path(version)}/emissions_025.zarr/co2_emission/c/0/0/0"
+    path = Path(store.path(name))
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    return name
+
+
+def said_by_verify(store: Store, capsys, *version: str) -> tuple[int, str]:
+    capsys.readouterr()
+    return doctor.main(["--store", store.url, "--verify", *version]), capsys.readouterr().out
+
+
+def test_a_damaged_object_is_copied_back_from_a_backup(store, finished, tmp_path, capsys):
+    version = finished[1]
+    shutil.copytree(store.url, tmp_path / "backup")
+    name = damage(store, version)
+    code, said = said_by_verify(store, capsys)
+    assert code == 3
+    assert said == f"broken   {name} is changed\n"
+    shutil.copy(tmp_path / "backup" / name, store.path(name))
+    code, said = said_by_verify(store, capsys)
+    assert code == 0
+    assert "objects are as the manifest says" in said
+
+
+def test_without_a_backup_a_fresh_build_gives_the_object_back(store, finished, client, capsys):
+    _, version, reference = finished
+    name = damage(store, version)
+    made = again(store, client, fresh=True)
+    assert made != version
+    assert chunks(store, made) == reference
+    assert said_by_verify(store, capsys, made)[0] == 0
+    # The damaged version is still named, and says so until the object is put back or it is pruned.
+    assert said_by_verify(store, capsys)[0] == 3
+    shutil.copy(store.path(name.replace(version, made)), store.path(name))
+    assert said_by_verify(store, capsys)[0] == 0
+
+
+def test_a_damaged_version_is_pruned_once_a_fresh_one_is_there(store, finished, client, capsys):
+    version = finished[1]
+    damage(store, version)
+    made = again(store, client, fresh=True)
+    made_plan = plan(store, keep=0, now=dt.datetime.now(dt.UTC) + dt.timedelta(days=30))
+    list(carry_out(store, made_plan))
+    assert visible(store) == [made]
+    assert said_by_verify(store, capsys)[0] == 0
+
+
+def test_work_of_units_may_be_removed_and_is_done_again(store, finished, client):
+    _, version, reference = finished
+    for name in set(store.names("work")) - {"ingest", "ledger"}:
+        store.remove("work", name)
+    for stage in set(store.names("work", "ledger")) - {"ingest"}:
+        store.remove("work/ledger", stage)
+    made = again(store, client)
+    assert made != version
+    assert chunks(store, made) == reference
+
+
+def age(store: Store, days: float) -> None:
+    """Let products and work have been written some days ago; inputs that are newer would be others."""
+    then = dt.datetime.now().timestamp() - days * 86400
+    for folder in ("products", "work"):
+        for path in Path(store.path(folder)).rglob("*"):
+            os.utime(path, (then, then))
+
+
+def test_pruning_keeps_what_the_next_build_goes_on_from(store, finished, client):
+    """Another seed's version covers nothing less: the older one goes with its work, the newer one's stays in use."""
+    version = finished[1]
+    newer = build(settings_for(store.url, seed=1, **QUICK), store, client, progress=False).version
+    assert not [name for name in store.names("work/runs") if name.endswith("under-way.json")]
+    assert plan(store, keep=0).items == ()
+    age(store, 8)
+    before = {stage: set(store.names("work/ledger", stage)) for stage in store.names("work/ledger")}
+    removed = list(carry_out(store, plan(store, keep=0)))
+    assert {item.kind for item in removed} == {"version", "work", "record"}
+    assert visible(store) == [newer]
+    assert not store.exists(product_path(version))
+    after = {stage: set(store.names("work/ledger", stage)) for stage in store.names("work/ledger")}
+    assert after != before
+    settings = settings_for(store.url, seed=1, **{**QUICK, "fine": True})
+    third = build(settings, store, client, progress=False)
+    done = {stage: told["done"] for stage, told in third.stages.items()}
+    assert {stage for stage, units in done.items() if units} == {"product 0.25", "product 1 km"}
+    assert verify(store, third.version)[1] == []
+    assert plan(store, keep=0).items == ()

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,12 @@ class Store:
         """Remove a file or a folder with all it holds; nothing happens where there is none."""
         with explained(self.url), contextlib.suppress(FileNotFoundError):
             self.fs.rm(self.path(*parts), recursive=True)
+
+    def remove_files(self, names: Sequence[str]) -> None:
+        """Remove files, many with one request where the server can."""
+        with explained(self.url), contextlib.suppress(FileNotFoundError):
+            if names:
+                self.fs.rm([self.path(name) for name in names])
 
     def files(self, *parts: str) -> dict[str, dict[str, Any]]:
         """What the file system knows of every file in a folder, by path inside it, sorted; empty where there is none.

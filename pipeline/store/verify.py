@@ -15,7 +15,7 @@ from pipeline.store.publish import product_path
 
 MANIFEST = "manifest.json"
 _READERS = 8
-_LEFTOVERS = (".partial", ".tmp")
+LEFTOVERS = (".partial", ".tmp")
 """What a writer that was killed leaves beside its objects; no reader looks at it."""
 
 
@@ -53,7 +53,7 @@ def verify(store: Store, version: str) -> tuple[int, list[Damage]]:
 
 
 def _objects(store: Store, version: str) -> list[str]:
-    return [n for n in store.files(product_path(version)) if n != MANIFEST and not n.endswith(_LEFTOVERS)]
+    return [n for n in store.files(product_path(version)) if n != MANIFEST and not n.endswith(LEFTOVERS)]
 
 
 def _sums(store: Store, version: str, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

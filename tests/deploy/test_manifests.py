@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import pipeline
+from pipeline import prune
 from pipeline.cluster import cluster_manifest
 from pipeline.command import parser
 from pipeline.core.options import ClusterOptions
@@ -76,7 +77,7 @@ def test_all_that_a_cluster_needs_is_there(manifests):
 
 def test_pods_are_as_small_as_they_can_be(manifests):
     specs = pod_specs(manifests)
-    assert len(specs) == 4
+    assert len(specs) == 5
     for name, spec in specs:
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["runAsUser"] > 0, name
@@ -145,6 +146,19 @@ def test_no_secret_is_in_the_template(manifests):
     assert all("CHANGE-ME" in value for value in secret["stringData"].values())
 
 
+def cron_container(manifests, name: str) -> dict:
+    (cron,) = [r for _, r in manifests if r["kind"] == "CronJob" and r["metadata"]["name"] == name]
+    return cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_pruning_calls_the_command_line_that_there_is(manifests):
+    arguments = cron_container(manifests, "carboncube-prune")["args"]
+    assert arguments[:3] == ["python", "-m", "pipeline.prune"]
+    parsed = prune.parser().parse_args(arguments[3:])
+    # Nobody reads one product for so long, and no run is resumed later.
+    assert (parsed.keep, parsed.yes, parsed.older_than >= 30) == (3, True, True)
+
+
 def build_arguments(manifests) -> list[list[str]]:
     (job,) = [r for _, r in manifests if r["kind"] == "Job"]
     return job["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -167,8 +181,7 @@ def test_the_job_calls_the_command_line_that_there_is(manifests):
 )
 def test_the_newest_month_is_the_one_before(manifests, tmp_path, today, expected):
     """The script of the CronJob under a clock of ours; what it would run is printed instead."""
-    (cron,) = [r for _, r in manifests if r["kind"] == "CronJob"]
-    (script,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    (script,) = cron_container(manifests, "carboncube-newest-month")["args"]
     clock = f'date() {{ case "$*" in *-d*) command date "$@";; *) command date -d {today} "$@";; esac; }}\n'
     script = clock + script.replace("exec python", "echo python")
     done = subprocess.run(["/bin/sh", "-euc", script], capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """A disk that is full: one clear error, nothing visible, and the work goes on once there is room."""
 
+import datetime as dt
 import shutil
 import subprocess
 
@@ -9,6 +10,7 @@ from pipeline import doctor
 from pipeline.build import build
 from pipeline.core.errors import StoreError
 from pipeline.store.location import Store
+from pipeline.store.prune import carry_out, plan
 from pipeline.store.publish import visible
 from pipeline.store.verify import verify
 from tests.conftest import need, settings_for
@@ -63,3 +65,22 @@ def test_a_version_that_does_not_fit_is_never_pointed_at(disk):
     assert versions
     assert store.read_json("products/latest.json")["years"] == {"2022": versions[-1]}
     assert all(f.level == "ok" for f in doctor.verified(store))
+
+
+@pytest.mark.slow
+def test_pruning_makes_room_on_a_full_disk(disk):
+    store = Store(disk(512))
+    versions = []
+
+    def fill() -> None:
+        while len(versions) < 100:
+            versions.append(publish_one(store, len(versions)))
+
+    with pytest.raises(StoreError, match="no space left"):
+        fill()
+    made = plan(store, 0, now=dt.datetime.now(dt.UTC) + dt.timedelta(days=30))
+    removed = [name for item in carry_out(store, made) for name in item.names]
+    assert {f"products/{version}" for version in versions[:-1]} <= set(removed)
+    assert visible(store) == versions[-1:]
+    assert verify(store, versions[-1])[1] == []
+    assert verify(store, publish_one(store, 0))[1] == []

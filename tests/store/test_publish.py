@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
@@ -16,34 +15,8 @@ from pipeline.store.location import Store
 from pipeline.store.publish import LATEST, latest, note_partial, point_to, product_path, visible
 from pipeline.store.verify import MANIFEST, verify
 from tests.s3 import proxy
+from tests.store.conftest import next_moto
 from tests.store.publishing import YEAR, builders_at_once, publish_one, ten_publishes_and_a_reader
-
-
-@pytest.fixture(scope="module")
-def moto():
-    from moto.server import ThreadedMotoServer
-
-    made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    made.start()
-    yield "http://{}:{}".format(*made.get_host_and_port())
-    made.stop()
-
-
-@pytest.fixture(params=["folder", "moto"])
-def store(request, tmp_path, monkeypatch):
-    if request.param == "folder":
-        return Store(str(tmp_path / "store"))
-    return next_moto(request, monkeypatch)
-
-
-def next_moto(request, monkeypatch) -> Store:
-    """A store in a bucket of its own."""
-    for name, value in (("ACCESS_KEY_ID", "k"), ("SECRET_ACCESS_KEY", "s"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    bucket = f"b{os.urandom(6).hex()}"
-    made = Store.at(f"s3://{bucket}/store", StorageOptions(endpoint=request.getfixturevalue("moto"), retries=1))
-    made.fs.mkdir(bucket)
-    return made
 
 
 def test_a_reader_never_sees_a_mixture(store):
