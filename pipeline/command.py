@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -150,8 +151,10 @@ def workers_of(client: Client) -> int:
 
 
 def peak_memory(client: Client) -> dict[str, float]:
-    """Highest resident memory of the driver and of all workers together, GiB."""
-    workers = client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """Highest resident memory of the driver and of all workers together that answer, GiB."""
+    workers: dict[str, int] = {}
+    with contextlib.suppress(OSError):  # a product is not lost for want of this figure
+        workers = client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, on_error="ignore")
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"driver": round(driver / 2**20, 2), "workers": round(sum(workers.values()) / 2**20, 2)}
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         store = Store.at(*load_place(args.store, args.config))
-        if not store.exists(MARKER):
+        if MARKER not in store.names():
             raise InputError(f"no {MARKER} at {store.url}", "a store made by carboncube", "check --store")
         made = plan(store, args.keep, _days(args.older_than))
         removed = list(carry_out(store, made)) if args.yes else []

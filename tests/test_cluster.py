@@ -8,7 +8,7 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster, Status
 
-from pipeline import cluster
+from pipeline import cluster, command
 from pipeline.cluster import check_address, connect, fitting_workers
 from pipeline.core.errors import PartialError, StoreError, UsageError
 from pipeline.core.options import ClusterOptions
@@ -276,3 +276,18 @@ def test_there_is_no_waiting_for_no_time_at_all():
     with pytest.raises(UsageError, match="wait_for_workers"):
         load_cluster({"CARBONCUBE_CLUSTER__WAIT_FOR_WORKERS": "0"})
     assert load_cluster({"CARBONCUBE_CLUSTER__WAIT_FOR_WORKERS": "60"}).wait_for_workers == 60
+
+
+def test_memory_is_told_of_the_workers_that_answer(outside):
+    _add_workers(outside, 1)
+    with Client(outside) as client:
+        assert command.peak_memory(client)["workers"] > 0.05
+        outside.scale(0)
+        assert command.peak_memory(client)["driver"] > 0.05
+    with Client(outside) as client:
+
+        def gone(*args, **more):
+            raise OSError("the scheduler is gone")
+
+        client.run = gone
+        assert command.peak_memory(client)["workers"] == 0

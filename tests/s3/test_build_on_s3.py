@@ -158,11 +158,12 @@ def test_a_server_that_never_answers_is_refused_at_the_start(ceph, world, config
 def test_wrong_keys_are_refused_at_the_start_in_one_line(ceph, world, config, environ, said):
     store = world[0]
     before = store.files("products") if store.exists("products") else {}
-    result = command("pipeline.build", "--year", "2022", "--store", store.url, "--config", config, **environ)
-    assert result.returncode == 4
-    assert said in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert not any(v in result.stdout + result.stderr for v in (ceph.secret, "wrong/Secret"))
+    for words in (("doctor", "--probe"), ("build", "--year", "2022", "--config", config), ("prune", "--yes")):
+        result = command(f"pipeline.{words[0]}", *words[1:], "--store", store.url, **environ)
+        assert result.returncode == 4
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert not any(v in result.stdout + result.stderr for v in (ceph.secret, "wrong/Secret"))
     assert (store.files("products") if store.exists("products") else {}) == before
 
 

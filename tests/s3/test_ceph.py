@@ -1,12 +1,15 @@
 """What a real S3 server does with our credentials, conditions, publishes and faults."""
 
+import datetime as dt
+
 import pytest
 
 from pipeline.core.errors import StoreError
 from pipeline.core.options import StorageOptions
 from pipeline.store.conditional import faults, require_publishing
 from pipeline.store.location import Store
-from pipeline.store.publish import LATEST, latest
+from pipeline.store.prune import carry_out, plan
+from pipeline.store.publish import LATEST, latest, visible
 from pipeline.store.verify import verify
 from tests.s3 import proxy
 from tests.s3.conftest import new_store
@@ -77,6 +80,10 @@ def test_a_full_bucket_shows_only_what_was_whole(ceph, store):
     assert caught.value.exit_code == 4
     assert store.read_json(LATEST)["years"] == {str(YEAR): versions[-1]}
     assert all(verify(store, version)[1] == [] for version in versions)
+    # What pruning removes makes the room that it and the next version need.
+    list(carry_out(store, plan(store, 0, now=dt.datetime.now(dt.UTC) + dt.timedelta(days=30))))
+    assert visible(store) == versions[-1:]
+    assert verify(store, versions[-1])[1] == []
     ceph.admin("quota", "disable", *bucket)
     assert latest(store, YEAR) == versions[-1] != publish_one(store, 21)
 
