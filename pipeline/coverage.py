@@ -16,6 +16,7 @@ from pipeline.settings import Settings
 from pipeline.store.location import Store
 from pipeline.tasks import near
 
+_READ = ("no2_column", "no2_column_uncertainty", "valid_fraction")
 LOOKS = 12
 """Days of each NO2 cube that are looked at, spread evenly over the months of the run."""
 
@@ -111,10 +112,9 @@ def _look(ds: xr.Dataset, settings: Settings, grid: Grid, wanted: NDArray[np.boo
     cell, size = row * grid.n_lon + col, grid.n_lat * grid.n_lon
     seen, total, squares = (np.zeros(size) for _ in range(3))
     for k in steps:
-        day = ds.isel(time=int(k)).transpose("lat", "lon", ...)
-        y, s, valid = (
-            np.asarray(day[n].values, float).ravel() for n in ("no2_column", "no2_column_uncertainty", "valid_fraction")
-        )
+        # Read here: a worker that opens it for us alone would leave its connections open.
+        day = ds[list(_READ)].isel(time=int(k)).transpose("lat", "lon").load(scheduler="synchronous")
+        y, s, valid = (np.asarray(day[n].values, float).ravel() for n in _READ)
         ok = np.isfinite(y) & np.isfinite(s) & (valid >= MIN_VALID_FRACTION)
         count = np.bincount(cell, ok, size)
         usable = count > 0

@@ -74,6 +74,11 @@ def test_without_a_cube_the_usual_is_taken_and_said(tmp_path):
     assert values["prediction"]["dofs"] is None
 
 
+def test_a_run_that_would_be_refused_is_refused_here(world, capsys):
+    assert main(["--year", "2022", "--store", world, "--preview"]) == 3
+    assert "era5 reaches" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("part", ["number", "signal", "clean"])
 def test_information_grows_with_what_is_seen(part):
     number, signal, noise = np.full(10, 5.0), np.full(10, 2e-5), np.full(10, 1e-5)

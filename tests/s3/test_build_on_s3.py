@@ -92,7 +92,9 @@ def test_world_ingest_build_verify_and_catalog(ceph, world, config, tmp_path, ca
     told = [said, built, "".join(capfd.readouterr())]
     assert "honours conditional puts" in told[-1]
     assert re.search(rf"{version}: \d+ objects are as the manifest says", told[-1])
-    told.append(done("pipeline.build", "--year", "2022", "--preview", "--store", store.url, "--log-level", "debug"))
+    flags = ("--year", "2022", "--store", store.url, "--config", config, "--log-level", "debug", "--preview")
+    told.append(done("pipeline.build", *flags))
+    assert "degrees of freedom about" in told[-1]
     assert "botocore" in told[-1]
 
     emission = open_catalog(store).emissions_025(product_version=version).to_dask()["co2_emission"]
