@@ -1,11 +1,13 @@
 """How a build scales: two workers against one, and a simulation from measured times of its units to hundreds.
 
-    python -m benchmarks.scaling measure --store ./data --year 2022 --months 1,7 --costs costs.json
-    python -m benchmarks.scaling simulate --costs costs.json --year 2019-2023
+    python -m benchmarks.scaling measure --store ./data --year 2022 --months 1,7
+    python -m benchmarks.scaling simulate --year 2019-2023
+    python -m benchmarks.sizing
 
 `measure` builds what the store's inputs give, anew with one worker and with two, and keeps what each unit took.
 `simulate` hands the units of a larger build to many workers as the build does: stage after stage, first come first
 served. The times are those of the measuring machine: ratios and limits carry over, hours only to machines like it.
+`benchmarks.sizing` writes what the simulation says into `deploy/README.md`. All three go by `benchmarks/sizing.json`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -22,11 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.preview import unit_counts
-from pipeline.settings import Settings, load
+from pipeline.settings import Settings, load, load_place
 from pipeline.store.ledger import Ledger
 from pipeline.store.location import Store
+from pipeline.store.publish import product_path
 
 WORKERS = (1, 2, 4, 16, 64, 256)
+MEASURED = Path(__file__).with_name("sizing.json")
+"""The one place measured times are kept in."""
+_POWER = {"level": 2}
+"""How a stage of one unit grows with its months where that is not in proportion: it solves all of them together."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,8 @@ def _limit(seconds: Sequence[float], workers: int, overhead: float, taken: float
 class Costs:
     """What was measured: settings of that run, seconds of each unit by stage, of the driver alone, of handing out one.
 
-    `ratio` is the time of all stages with one worker over that with two, in one run.
+    `ratio` is the time of all stages with one worker over that with two, in one run; `product_bytes` and `work_bytes`
+    what was left in the store; `clock` and `machine` how it was measured and on what.
     """
 
     settings: dict[str, Any]
@@ -110,21 +119,40 @@ class Costs:
     overhead: float
     peak_gib: float
     ratio: float | None = None
+    product_bytes: int = 0
+    work_bytes: int = 0
+    clock: str = "seconds"
+    machine: str = ""
+    synthetic: bool = True
+
+    @property
+    def months(self) -> int:
+        """Months that the measured run made."""
+        settings = load(self.settings, environ={})
+        return len(settings.year) * len(settings.months)
 
 
 def planned(costs: Costs, settings: Settings) -> list[Stage]:
     """The stages of a build, its units as long as measured ones.
 
     A unit that holds more months than the measured one (a year's, the learning's) is taken to last longer in
-    proportion: too long rather than too short, since part of it does not grow. Learning hands out tasks of its own;
-    here it is one unit.
+    proportion, the level as the square: too long rather than too short, since part of it does not grow. Learning hands
+    out tasks of its own; here it is one unit.
+
+    Raises
+    ------
+    ValueError : a stage of today's build was not measured.
     """
+    if missing := set(unit_counts(settings)) - set(costs.seconds):
+        raise ValueError(
+            f"no times of {', '.join(sorted(missing))}; expected those of a build as it is now: measure again"
+        )
     measured = load(costs.settings, environ={})
     before, after = unit_counts(measured), unit_counts(settings)
-    months = [len(s.year) * len(s.months) for s in (measured, settings)]
+    months = (costs.months, len(settings.year) * len(settings.months))
     stages = []
     for name, count in after.items():
-        growth = (months[1] / count) / (months[0] / before[name])
+        growth = ((months[1] / count) / (months[0] / before[name])) ** _POWER.get(name, 1)
         known = costs.seconds[name]
         stages.append(Stage(name, tuple(known[k % len(known)] * growth for k in range(count))))
     return stages
@@ -156,6 +184,17 @@ def ledger_keys(store: Store) -> set[tuple[str, str]]:
     return {(stage, entry["key"]) for stage in stages for entry in Ledger(store, stage).entries()}
 
 
+def left_bytes(store: Store, version: str) -> tuple[int, int]:
+    """Bytes of a version, and of the work it was made from."""
+
+    def size(path: str) -> int:
+        return sum(int(info["size"]) for info in store.files(path).values())
+
+    units = store.read_json(product_path(version), "provenance.json")["units"]
+    entries = [Ledger(store, stage).find(unit, key) for stage, keys in units.items() for unit, key in keys.items()]
+    return size(product_path(version)), sum(size(path) for e in entries if e for path in e["result"]["outputs"])
+
+
 def nothing(_store: Store, _out: str) -> dict[str, Any]:
     """A unit of work that is none."""
     return {"outputs": []}
@@ -175,7 +214,7 @@ def handing_out(store: Store, n_units: int = 100) -> float:
 def measure(store: str, flags: Mapping[str, str], clock: str = "seconds") -> Costs:
     """Build with two workers, then with one; the costs are those of the run with one."""
     totals, serial = {}, 0.0
-    place = Store(store)
+    place = Store.at(*load_place(store))
     earlier: set[tuple[str, str]] = set()
     for workers in (2, 1):
         earlier = ledger_keys(place)
@@ -189,17 +228,23 @@ def measure(store: str, flags: Mapping[str, str], clock: str = "seconds") -> Cos
         serial = summary["seconds"] - totals[workers]
         print(f"{workers} workers: stages {totals[workers]:.1f} s, driver alone {serial:.1f} s", file=sys.stderr)
     seconds, peak = unit_seconds(place, list(summary["stages"]), clock, earlier)
-    return Costs(dict(flags), seconds, round(serial, 2), handing_out(place), peak, totals[1] / totals[2])
+    times = (round(serial, 2), handing_out(place), peak, totals[1] / totals[2])
+    left = left_bytes(place, summary["version"])
+    machine = f"{os.cpu_count()} cores, {'local disk' if place.is_local else 'object storage'}"
+    return Costs(dict(flags), seconds, *times, *left, clock, machine, bool(summary["synthetic"]))
+
+
+def simulated(costs: Costs, settings: Settings, workers: Sequence[int] = WORKERS) -> list[Outcome]:
+    """A larger build on each number of workers; the driver's own time is taken to grow with the months."""
+    serial = costs.serial * len(settings.year) * len(settings.months) / costs.months
+    stages = planned(costs, settings)
+    return [simulate(stages, w, costs.overhead, serial) for w in workers]
 
 
 def table(costs: Costs, settings: Settings, workers: Sequence[int] = WORKERS) -> list[str]:
     """What the simulation says, as lines: hours, speed-up, efficiency, and what limits each size most."""
-    stages = planned(costs, settings)
-    months = len(settings.year) * len(settings.months)
-    measured = load(costs.settings, environ={})
-    serial = costs.serial * months / (len(measured.year) * len(measured.months))
-    outcomes = [simulate(stages, w, costs.overhead, serial) for w in workers]
-    one = simulate(stages, 1, costs.overhead, serial).seconds
+    outcomes = simulated(costs, settings, workers)
+    one = simulated(costs, settings, (1,))[0].seconds
     lines = ["workers    hours  speed-up  efficiency  worker-hours  most time goes to"]
     for o in outcomes:
         parts = {**{f"{n} ({o.limits[n]})": t for n, t in o.stages.items()}, "the driver alone": o.serial}
@@ -227,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("measure", "simulate"))
     parser.add_argument("--store", default="./data")
-    parser.add_argument("--costs", default="costs.json", help="file of measured costs, written or read")
+    parser.add_argument("--costs", default=str(MEASURED), help="file of measured costs, written or read")
     parser.add_argument("--clock", choices=("seconds", "cpu_seconds"), default="seconds")
     parser.add_argument("--year", default="2022")
     parser.add_argument("--months")

@@ -1,12 +1,13 @@
 """The simulation of many workers: what it must obey, and the number of units it rests on."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import scaling
+from benchmarks import scaling, sizing
 from benchmarks.scaling import Costs, Stage, planned, simulate, stops, table
 from pipeline.preview import unit_counts
 from pipeline.settings import load
@@ -83,6 +84,60 @@ def test_measured_times_fill_a_larger_build(built, tmp_path, capsys):
     assert [line.split()[0] for line in out[1:7]] == [str(w) for w in scaling.WORKERS]
     assert out[-1].startswith(("stops scaling at", "still scales at"))
     assert table(costs, FIVE_YEARS, (1,))[1].split()[2] == "1.0"
+    one, two = (planned(costs, load({**flags, "months": m}, environ={})) for m in ("1-6", "1-12"))
+    assert [b.seconds[0] / a.seconds[0] for a, b in zip(one, two, strict=True) if a.name in ("level", "features")] == [
+        4,
+        2,
+    ]
+    with pytest.raises(ValueError, match="no times of level"):
+        planned(replace(costs, seconds={k: v for k, v in seconds.items() if k != "level"}), FIVE_YEARS)
+
+
+def test_what_a_version_left_is_counted(built):
+    store = Store(built.url)
+    product, work = scaling.left_bytes(store, built.version)
+    assert product == sum(info["size"] for info in store.files("products", built.version).values())
+    everything = {name: info["size"] for name, info in store.files("work").items()}
+    assert 0 < work <= sum(size for name, size in everything.items() if not name.startswith("ledger/"))
+    months = [name for name in everything if name.startswith("invert/")]
+    assert work > sum(everything[name] for name in months) / 2
+
+
+@pytest.fixture
+def costs() -> Costs:
+    seconds = {name: [2.0, 4.0] if count > 10 else [3.0] for name, count in unit_counts(FIVE_YEARS).items()}
+    flags = {"year": "2022", "months": "1,7"}
+    return Costs(flags, seconds, 10.0, 0.01, 2.2, 1.9, 300_000_000, 400_000_000, "cpu_seconds", "2 cores, local disk")
+
+
+def test_the_sizing_is_written_between_its_marks(costs, tmp_path, monkeypatch):
+    readme, measured = tmp_path / "README.md", tmp_path / "sizing.json"
+    readme.write_text(f"before\n{sizing.MARKS[0]}\nold\n{sizing.MARKS[1]}\nafter\n")
+    measured.write_text(json.dumps(costs.__dict__))
+    monkeypatch.setattr(sizing, "README", readme)
+    sizing.main([str(measured)])
+    text = readme.read_text()
+    assert text.startswith(f"before\n{sizing.MARKS[0]}\n{sum(unit_counts(FIVE_YEARS).values())} units of work")
+    assert text.endswith(f"\n{sizing.MARKS[1]}\nafter\n")
+    assert sizing.between(text) == sizing.block(costs)
+    one, sixteen = scaling.simulated(costs, FIVE_YEARS, (1, 16))
+    assert f"| 1 | {one.seconds / 3600:.2g} | 1 |" in text
+    assert f"{32 * sixteen.seconds / 3600:.1f} worker-hours, 16 workers" in text
+    assert "about 9 and 12 GB for five years" in text
+    assert "about 1." in text
+    assert "processor seconds" in text
+    assert "synthetic" in text
+    readme.write_text("no marks")
+    with pytest.raises(ValueError, match="not enough values"):
+        sizing.main([str(measured)])
+
+
+def test_the_sizing_of_the_manual_is_what_was_measured_or_says_that_it_was_not():
+    said = sizing.between(sizing.README.read_text())
+    if scaling.MEASURED.exists():
+        assert said == sizing.block(sizing.read())
+    else:
+        assert said.startswith("**Of an earlier inversion, not measured again since:**")
 
 
 def test_only_the_last_run_of_a_unit_counts(tmp_path):
