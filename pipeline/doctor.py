@@ -189,22 +189,27 @@ def _parse_years(text: str) -> list[int]:
         raise UsageError(f"--year {text!r}", "2022 or 2021,2022") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives back the exit code: 3 when something is missing or broken."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.doctor", description=__doc__)
-    parser.add_argument("--store", metavar="URL", help="the store (default: CARBONCUBE_STORE, else ./data)")
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings, for how the store is reached")
-    parser.add_argument("--year", default="", metavar="Y", help="say what these years need: 2022 or 2021,2022")
-    parser.add_argument("--probe", action="store_true", help="also try whether it can be written safely")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    p = argparse.ArgumentParser(prog="python -m pipeline.doctor", description=__doc__)
+    p.add_argument("--store", metavar="URL", help="the store (default: CARBONCUBE_STORE, else ./data)")
+    p.add_argument("--config", metavar="FILE", help="YAML file of settings, for how the store is reached")
+    p.add_argument("--year", default="", metavar="Y", help="say what these years need: 2022 or 2021,2022")
+    p.add_argument("--probe", action="store_true", help="also try whether it can be written safely")
+    p.add_argument(
         "--verify",
         nargs="?",
         const="",
         metavar="VERSION",
         help="instead, read every object of a version again (default: all that are published) and check it",
     )
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    args = parser.parse_args(arguments)
+    p.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives back the exit code: 3 when something is missing or broken."""
+    args = parser().parse_args(arguments)
     try:
         store = Store.at(*load_place(args.store, args.config))
         if not store.names():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.core.errors import InputError
+from pipeline.core.grid import domain_grid
 from pipeline.store.addresses import explained
 from pipeline.store.location import Store
-from pipeline.store.publish import product_path
+from pipeline.store.publish import point_to, product_path
 
 MANIFEST = "manifest.json"
 _READERS = 8
@@ -50,6 +51,26 @@ def verify(store: Store, version: str) -> tuple[int, list[Damage]]:
     found = dict(_sums(store, version, [name for name in expected if name in there]))
     damaged = [Damage(n, "missing" if n not in found else "changed") for n in expected if found.get(n) != expected[n]]
     return len(expected), damaged + [Damage(n, "extra") for n in sorted(there - set(expected))]
+
+
+def publish_again(store: Store, version: str, years: Sequence[int]) -> None:
+    """Let `latest.json` name an older version again, once every object of it was read and is as its manifest says.
+
+    Raises
+    ------
+    InputError : damaged, never finished, or not whole national years that hold these.
+    """
+    where = store.address(product_path(version))
+    _, damaged = verify(store, version)
+    if damaged:
+        raise InputError(
+            f"{where}: {damaged[0].name} is {damaged[0].kind}", "a version that verifies", "restore it first"
+        )
+    made = (store.read_json(product_path(version), "provenance.json") or {}).get("settings", {})
+    whole = len(made.get("months", ())) == 12 and domain_grid(made.get("domain", "china")) == domain_grid("china")
+    if not whole or not set(years) <= set(made.get("year", ())):
+        raise InputError(f"{where} is no version of whole national years {', '.join(map(str, years))}", "one that is")
+    point_to(store, version, years)
 
 
 def _objects(store: Store, version: str) -> list[str]:
