@@ -5,16 +5,21 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import doctor, flow
+from pipeline.access import open_input
 from pipeline.build import build
+from pipeline.ingest.books import Request
+from pipeline.ingest.run import run as ingest
 from pipeline.store.location import Store
 from pipeline.store.prune import carry_out, plan
 from pipeline.store.publish import new_version, point_to, product_path, visible
 from pipeline.store.verify import verify
 
 from .conftest import settings_for
+from .ingest.granules import tropomi, tropomi_name
 
 QUICK = {"fine": False, "report": False, "learn": False}
 
@@ -139,12 +144,34 @@ def test_a_damaged_version_is_pruned_once_a_fresh_one_is_there(store, finished, 
     assert said_by_verify(store, capsys)[0] == 0
 
 
-def test_work_of_units_may_be_removed_and_is_done_again(store, finished, client):
-    _, version, reference = finished
+def remove_work(store: Store) -> None:
+    """Everything under ``work/`` but what ingest goes on from."""
     for name in set(store.names("work")) - {"ingest", "ledger"}:
         store.remove("work", name)
     for stage in set(store.names("work", "ledger")) - {"ingest"}:
         store.remove("work/ledger", stage)
+
+
+def test_ingest_goes_on_when_other_work_was_removed_or_pruned(tmp_path):
+    files = {
+        orbit: tropomi(tmp_path / tropomi_name(orbit=orbit), orbit * 1e-9, orbit=orbit) for orbit in (22000, 22001)
+    }
+    stores = [Store(str(tmp_path / name)) for name in ("at once", "one by one")]
+    for store, batches in zip(stores, ([tuple(files)], [(path,) for path in files]), strict=True):
+        store.claim(default=False, version="0")
+        for batch in batches:
+            ingest(Request("tropomi_no2", batch, store))
+            age(store, 30)
+            list(carry_out(store, plan(store, keep=0)))
+            remove_work(store)
+    columns = [open_input(store, "no2_tropomi")["no2_column"].sel(time="2022-01-15").values for store in stores]
+    assert np.isfinite(columns[0]).any()
+    np.testing.assert_array_equal(*columns)
+
+
+def test_work_of_units_may_be_removed_and_is_done_again(store, finished, client):
+    _, version, reference = finished
+    remove_work(store)
     made = again(store, client)
     assert made != version
     assert chunks(store, made) == reference
