@@ -153,9 +153,7 @@ def remove_work(store: Store) -> None:
 
 
 def test_ingest_goes_on_when_other_work_was_removed_or_pruned(tmp_path):
-    files = {
-        orbit: tropomi(tmp_path / tropomi_name(orbit=orbit), orbit * 1e-9, orbit=orbit) for orbit in (22000, 22001)
-    }
+    files = [tropomi(tmp_path / tropomi_name(orbit=o), o * 1e-9, orbit=o) for o in (22000, 22001)]
     stores = [Store(str(tmp_path / name)) for name in ("at once", "one by one")]
     for store, batches in zip(stores, ([tuple(files)], [(path,) for path in files]), strict=True):
         store.claim(default=False, version="0")
