@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import dask
 import yaml
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes, parse_bytes
@@ -25,6 +26,9 @@ from pipeline.regrid.plugin import EnginePlugin
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 """One BLAS thread a task: the last bits of a product depend on the number of threads, and workers fill the cores."""
+_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""glibc: a worker reuses the memory of its large arrays. By Dask's default it gives every one back to the system, and
+a third of a solve's time went into getting pages again."""
 _TIMEOUT = "20s"
 _LOOK_AFTER = 5.0
 """Seconds between looks at whether local workers are all there, and whether anybody works."""
@@ -109,6 +113,7 @@ def _local(workers: int | None, memory_limit: str, unit_memory: int, options: Cl
     each = MEMORY_LIMIT // most if memory_limit == "auto" else parse_bytes(memory_limit)
     least = options.min_workers
     with (
+        dask.config.set({"distributed.nanny.pre-spawn-environ": {**_ONE_THREAD, **_KEEP_MEMORY}}),
         LocalCluster(
             n_workers=most if least is None else min(max(least, 1), most),
             threads_per_worker=1,
@@ -117,7 +122,6 @@ def _local(workers: int | None, memory_limit: str, unit_memory: int, options: Cl
             resources={MEMORY_RESOURCE: each} if each else None,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            env=_ONE_THREAD,
         ) as cluster,
         Client(cluster) as client,
         _kept_alive(cluster),

@@ -46,8 +46,11 @@ class PriorOptions:
         and process CO2 of about 11 Gt for 1.41 G people, sector shares as inventories broadly agree on.
     sigma_nation, sigma_sector, sigma_province, sigma_province_sector : spread of yearly totals before
         `prior_totals.csv` is taken in; the first applies without totals and is wide.
+    total_persistence : share of the variance of yearly totals' errors that different years have in common (a stated
+        guess: what is wrong with a total is mostly wrong every year).
     sigma_month : spread of a sector's month in a province around its season; sigma_month_nation that of the whole
-        country by sector, wide enough for a lockdown in transport.
+        country by sector in an ordinary month, with correlation `month_together` between all but residential, and
+        with the tails of Student's t of `month_freedom` degrees, since some months are unlike any other.
     sigma_cell : spread of a cell within its province by source class: the sectors as placed, then industry that no
         listed plant explains.
     correlation : length of the cells' correlation for spread-out sources, km (0.5 and 50 km in Chinese NOx work).
@@ -63,7 +66,10 @@ class PriorOptions:
     sigma_province: float = 0.15
     sigma_province_sector: float = 0.15
     sigma_month: float = 0.12
-    sigma_month_nation: tuple[float, ...] = (0.06, 0.10, 0.25, 0.10)
+    total_persistence: float = 0.8
+    sigma_month_nation: tuple[float, ...] = (0.08, 0.10, 0.20, 0.10)
+    month_together: float = 0.5
+    month_freedom: float = 4.0
     sigma_cell: tuple[float, ...] = (0.5, 0.8, 1.0, 0.6, 2.0)
     correlation: float = 50.0
     floor_share: float = 0.06
@@ -103,6 +109,8 @@ class InversionOptions:
         deviation every 4 degrees, mol m-2.
     level_error_province, level_error_nation : error of the ln NOx of a province and month, and of the whole country in
         a month, that the columns' own errors do not explain (wind, mixing, chemistry).
+    sigma_season : spread of each of the two waves (cosine and sine of the year) in the error of the whole country's
+        ln NOx: lifetime and mixing are wrong by season.
     xco2 : whether XCO2 takes part, through contrasts along its tracks (`pipeline.invert.tracks`).
     xco2_error_floor : ppm; added to what a retrieval states of a cell.
     xco2_track_error : ppm, of retrievals together along a track; xco2_wind_error : of the modelled signal, relative;
@@ -130,7 +138,8 @@ class InversionOptions:
     sigma_background: float = 5e-6
     sigma_background_local: float = 2e-6
     level_error_province: float = 0.10
-    level_error_nation: float = 0.10
+    level_error_nation: float = 0.05
+    sigma_season: float = 0.10
     xco2: bool = True
     xco2_error_floor: float = 0.3
     xco2_track_error: float = 0.4

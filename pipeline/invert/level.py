@@ -5,7 +5,7 @@ share what lasts: yearly totals, NOx:CO2 ratios by nation and province, the gain
 `pipeline.invert.state` the small problem is
 
     J(z) = 1/2 z^T z + 1/2 sum_m (f_m(z) - y_m)^T L_m (f_m(z) - y_m),
-    f_m,p(z) = gain + ln sum_s N_m,ps exp(l_m,ps(z) - v_ps / 2)
+    f_m,p(z) = gain + season_m + ln sum_s N_m,ps exp(l_m,ps(z) - v_ps / 2)
 
 and, where XCO2 was seen, the CO2 of a training group over what the first look has of it,
 
@@ -15,6 +15,15 @@ with N and C the prior mean NOx and CO2 of a province's sector in the month, l a
 their variances (`left` of which remains: XCO2 is linear in CO2 and sees its mean), L_m the precision of the first look
 freed of its prior and widened by what its columns do not know of themselves. NO2 sees E r gain: without another tracer
 the level of E stays close to what is believed, and the members say how close.
+
+What transport and chemistry get wrong for the whole country goes with the season (`season_m`, one wave a year), so that
+a month unlike its neighbours is told from it. The month of the nation is Student's t, as a scale mixture: its z is
+k_m times unit normals, with
+
+    k_m^2 = (nu + E |k_m z_m|^2) / (nu + S)
+
+iterated: 1 in an ordinary month and where nothing is seen, larger in one that no ordinary month explains. Totals of
+different years have errors in common (`total_persistence`).
 """
 
 from __future__ import annotations
@@ -29,10 +38,14 @@ from scipy.linalg import block_diag, cho_factor, cho_solve
 from pipeline.core.options import InversionOptions, PriorOptions
 from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
-from pipeline.invert.state import LEVEL, PERSISTENT
+from pipeline.invert.state import PERSISTENT, month_root
 
-_STEPS = 6
+_STEPS = 12
 _S = len(SECTORS)
+_SEASON = "season"
+"""Block of one wave a year, cosine and sine, of the error of the whole country's NOx."""
+_LASTING = ("totals", "ratio_nation", "ratio_province", "gain", _SEASON)
+_MONTHLY = ("month", "month_nation")
 
 
 @dataclass(frozen=True)
@@ -103,67 +116,119 @@ def model_error(inside: NDArray[np.float64], options: InversionOptions) -> NDArr
     """
     share = inside.reshape(-1, _S).mean(axis=1)
     own = options.level_error_province**2 + 0.2**2 * (1.0 - share)
-    return np.diag(own) + options.level_error_nation**2
+    return np.asarray(np.diag(own) + options.level_error_nation**2)
 
 
-def prior_noise(seed: object, name: str, month: object, size: int, n: int) -> NDArray[np.float64]:
-    """Unit normals for a block of z, of zero mean over the members; lasting blocks are the same in every month."""
-    rng = generator("prior", name, seed, *(() if name in PERSISTENT else (month,)))
-    draws = rng.standard_normal((size, n))
+def prior_noise(
+    seed: object, name: str, month: str, size: int, n: int, persistence: float = 1.0
+) -> NDArray[np.float64]:
+    """Unit normals for a block of z, of zero mean over the members; lasting blocks are the same in every month.
+
+    Totals have `persistence` of their variance in common between years, the rest is the year's own.
+    """
+    if name == "totals":
+        common, own = _noise_of("totals", seed, size, n), _noise_of("year", seed, size, n, month[:4])
+        return np.sqrt(persistence) * common + np.sqrt(1.0 - persistence) * own
+    return _noise_of(name, seed, size, n, *(() if name in (*PERSISTENT, _SEASON) else (month,)))
+
+
+def _noise_of(name: str, seed: object, size: int, n: int, *when: str) -> NDArray[np.float64]:
+    draws = generator("prior", name, seed, *when).standard_normal((size, n))
     return (draws - draws.mean(axis=1, keepdims=True)) * np.sqrt(n / max(n - 1, 1))
 
 
 class _Problem:
-    """f and its derivative for all months; z is laid out as lasting blocks, then each month's."""
+    """f and its derivative for all months.
+
+    z is laid out as lasting blocks, then the totals' own part of each year, then each month's blocks. A month sees
+    only its own places of z: what stands for a month is written in these, lasting blocks first.
+    """
 
     def __init__(
         self,
         evidence: Sequence[Evidence],
         roots: Sequence[NDArray[np.float64]],
+        months: Sequence[str],
         options: InversionOptions,
         prior: PriorOptions,
     ) -> None:
         n = evidence[0].nox.size
-        self.evidence, self.n, self.regions = evidence, n, n // _S
-        sector = np.tile(np.eye(_S), (self.regions, 1))
-        own = np.eye(n)
-        self.size_of = {"totals": n, "ratio_nation": _S, "ratio_province": n, "gain": 1, "month": n, "month_nation": _S}
-        self.lasting = [b for b in LEVEL if b in PERSISTENT]
-        self.monthly = [b for b in LEVEL if b not in PERSISTENT]
-        self.start = np.cumsum([0, *(self.size_of[b] for b in self.lasting)])
-        self.per_month = sum(self.size_of[b] for b in self.monthly)
-        self.size = int(self.start[-1]) + len(evidence) * self.per_month
-        both = {"month": own * prior.sigma_month, "month_nation": sector * np.array(prior.sigma_month_nation)}
-        nox_only = {
-            "ratio_nation": sector * options.sigma_ratio_nation,
-            "ratio_province": own * options.sigma_ratio_province,
+        self.evidence, self.regions = evidence, n // _S
+        self.gain, self.season = options.sigma_gain, options.sigma_season
+        self.persistence, self.freedom = prior.total_persistence, prior.month_freedom
+        sizes = {"totals": n, "ratio_nation": _S, "ratio_province": n, "gain": 1, _SEASON: 2, "year": n, "month": n}
+        self.sizes = sizes | {"month_nation": _S}
+        years = sorted({month[:4] for month in months})
+        names = [(b, "") for b in _LASTING] + [("year", y) for y in years]
+        names += [(b, m) for m in months for b in _MONTHLY]
+        starts = np.cumsum([0, *(self.sizes[b] for b, _ in names)])
+        self.size = int(starts[-1])
+        self.places = {k: slice(int(a), int(b)) for k, a, b in zip(names, starts[:-1], starts[1:], strict=True)}
+        self.months, self.scale = list(months), np.ones(len(months))
+        self.wave = [_wave(month) for month in months]
+        self.local = [np.r_[tuple(self.places[k] for k in self._seen(month))] for month in months]
+        self._common = {
+            "month": np.eye(n) * prior.sigma_month,
+            "ratio_nation": np.tile(np.diag(np.broadcast_to(options.sigma_ratio_nation, _S)), (self.regions, 1)),
+            "ratio_province": np.eye(n) * options.sigma_ratio_province,
             "gain": np.full((n, 1), options.sigma_gain),
         }
-        self.nox = [_Sum(self._design({"totals": r, **both, **nox_only}, m)) for m, r in enumerate(roots)]
-        self.co2 = [_Sum(self._design({"totals": r, **both}, m)) for m, r in enumerate(roots)]
+        self._nation = np.tile(month_root(prior), (self.regions, 1))
+        self._roots = roots
         self.precision = [
             block_diag(widen(e.precision, model_error(e.inside, options)), e.factor_precision) for e in evidence
         ]
         self.belongs = [np.eye(e.looked.size)[e.group].T for e in evidence]
+        left = np.zeros(n)
+        self.nox = [_Sum(self._design(m, nox=True), left) for m in range(len(months))]
+        self.co2 = [_Sum(self._design(m, nox=False), left) for m in range(len(months))]
 
-    def places(self, name: str, month: int) -> slice:
-        """Where a block of a month lies in z."""
-        if name in self.lasting:
-            k = self.lasting.index(name)
-            return slice(int(self.start[k]), int(self.start[k + 1]))
-        before = sum(self.size_of[b] for b in self.monthly[: self.monthly.index(name)])
-        first = int(self.start[-1]) + month * self.per_month + before
-        return slice(first, first + self.size_of[name])
+    def _seen(self, month: str) -> list[tuple[str, str]]:
+        return [*((b, "") for b in _LASTING), ("year", month[:4]), *((b, month) for b in _MONTHLY)]
 
-    def _design(self, parts: dict[str, NDArray], month: int) -> NDArray[np.float64]:
-        rows = np.zeros((self.n, self.size))
-        for name, part in parts.items():
-            rows[:, self.places(name, month)] = part
-        return rows
+    def _design(self, month: int, *, nox: bool) -> NDArray[np.float64]:
+        """Derivative of ln NOx or ln CO2 of each region x sector by the month's places of z."""
+        root = self._roots[month]
+        common, own = np.sqrt(self.persistence), np.sqrt(1.0 - self.persistence)
+        season = np.tile(self.season * self.wave[month], (len(root), 1))
+        parts = {
+            **self._common,
+            "totals": common * root,
+            _SEASON: season,
+            "year": own * root,
+            "month_nation": self.scale[month] * self._nation,
+        }
+        if not nox:
+            parts |= {b: 0.0 * parts[b] for b in ("ratio_nation", "ratio_province", "gain", _SEASON)}
+        return np.concatenate([parts[name] for name, _ in self._seen(self.months[month])], axis=1)
+
+    def rescale(self, z: NDArray[np.float64], curvature: _Curvature) -> None:
+        """The scales of the nation's months at z, from their mean squares (the module's equation)."""
+        for m, month in enumerate(self.months):
+            where = self.places["month_nation", month]
+            square = float(z[where] @ z[where] + curvature.variance(where).sum())
+            self.scale[m] = np.sqrt((self.freedom + self.scale[m] ** 2 * square) / (self.freedom + _S))
+        for m in range(len(self.months)):
+            self.nox[m] = _Sum(self._design(m, nox=True), self.nox[m].left)
+            self.co2[m] = _Sum(self._design(m, nox=False), self.co2[m].left)
+
+    def blocks(self, z: NDArray[np.float64], month: int) -> dict[str, NDArray[np.float64]]:
+        """z of a month as `pipeline.invert.state` has it, (size, ...): the season goes with the gain."""
+        at = {name: z[self.places[name, when]] for name, when in self._seen(self.months[month])}
+        season = np.tensordot(self.wave[month], at[_SEASON], (0, 0))[None]
+        return {
+            "totals": np.sqrt(self.persistence) * at["totals"] + np.sqrt(1.0 - self.persistence) * at["year"],
+            "month": at["month"],
+            "month_nation": self.scale[month] * at["month_nation"],
+            "ratio_nation": at["ratio_nation"],
+            "ratio_province": at["ratio_province"],
+            "gain": at["gain"] + self.season / self.gain * season,
+        }
 
     def misfit(self, z: NDArray[np.float64], month: int) -> NDArray[np.float64]:
         """What is seen less f and g of a month at z, (region + group,)."""
         e = self.evidence[month]
+        z = z[self.local[month]]
         nox = self.nox[month].parts(e.nox, z).reshape(self.regions, _S).sum(axis=1)
         there = e.nox.reshape(self.regions, _S).sum(axis=1) > 0
         of_nox = np.where(there, e.log_nox - np.log(np.where(there, nox, 1.0)), 0.0)
@@ -172,8 +237,9 @@ class _Problem:
         return np.concatenate([of_nox, of_co2])
 
     def derivative(self, z: NDArray[np.float64], month: int) -> NDArray[np.float64]:
-        """Slopes of f and g at z, (region + group, size)."""
+        """Slopes of f and g at z by the month's places of z, (region + group, local size)."""
         e = self.evidence[month]
+        z = z[self.local[month]]
         nox = self.nox[month].parts(e.nox, z).reshape(self.regions, _S)
         share = nox / np.maximum(nox.sum(axis=1, keepdims=True), 1e-30)
         of_nox = np.einsum("ps,psk->pk", share, self.nox[month].design.reshape(self.regions, _S, -1))
@@ -186,13 +252,18 @@ class _Problem:
         return [(p @ self.misfit(z, m))[:, None] for m, p in enumerate(self.precision)]
 
 
+def _wave(month: str) -> NDArray[np.float64]:
+    """Cosine and sine of the middle of a month in the year."""
+    angle = 2 * np.pi * (int(month[5:7]) - 0.5) / 12
+    return np.array([np.cos(angle), np.sin(angle)])
+
+
 class _Sum:
     """Mean emissions by region x sector as a function of z: mean exp(D z - (1 - left) v / 2)."""
 
-    def __init__(self, design: NDArray[np.float64]) -> None:
-        self.design = design
+    def __init__(self, design: NDArray[np.float64], left: NDArray[np.float64]) -> None:
+        self.design, self.left = design, left
         self.variance = (design**2).sum(axis=1)
-        self.left = np.zeros(len(design))
 
     def parts(self, mean: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
         """The emissions, (region x sector,)."""
@@ -218,21 +289,24 @@ def solve_level(
     -------
     The level of each month. Without evidence the draws are those of the prior, exactly.
     """
-    problem, n = _Problem(evidence, roots, options, prior), options.members
+    problem, n = _Problem(evidence, roots, months, options, prior), options.members
     xi = np.empty((problem.size, n))
-    for m, month in enumerate(months):
-        for name in LEVEL:
-            xi[problem.places(name, m)] = prior_noise(seed, name, month, problem.size_of[name], n)
+    for (name, when), where in problem.places.items():
+        if name in ("totals", "year"):
+            xi[where] = _noise_of(name, seed, where.stop - where.start, n, *((when,) if when else ()))
+        else:
+            xi[where] = prior_noise(seed, name, when, where.stop - where.start, n)
     noise = [_noise(p, n, seed, month) for p, month in zip(problem.precision, months, strict=True)]
     z = np.zeros(problem.size)
     for _ in range(_STEPS):
-        solver = _Curvature(problem, z)
-        z = z + solver.step(problem.pull(z), -z[:, None])[:, 0]
+        curvature = _Curvature(problem, z)
+        z = z + curvature.step(problem.pull(z), -z[:, None])[:, 0]
         # XCO2 is linear in CO2 and so sees its mean; the NOx of a province is seen through its logarithm.
-        for part in problem.co2:
-            part.left = solver.left(part.design, part.variance)
+        for m, part in enumerate(problem.co2):
+            part.left = curvature.left(m, part.design, part.variance)
+        problem.rescale(z, curvature)
     draws = z[:, None] + _Curvature(problem, z).step(noise, xi)
-    return [_level(problem, z, draws, m) for m in range(len(months))]
+    return [Level(problem.blocks(z, m), problem.blocks(draws, m)) for m in range(len(months))]
 
 
 def _noise(precision: NDArray[np.float64], n: int, seed: object, month: str) -> NDArray[np.float64]:
@@ -248,25 +322,29 @@ class _Curvature:
 
     def __init__(self, problem: _Problem, z: NDArray[np.float64]) -> None:
         self.slopes = [problem.derivative(z, m) for m in range(len(problem.evidence))]
-        roots = []
-        for precision, slope in zip(problem.precision, self.slopes, strict=True):
+        self.local = problem.local
+        rows = sum(len(p) for p in problem.precision)
+        self.factor, first = np.zeros((rows, problem.size)), 0
+        for precision, slope, local in zip(problem.precision, self.slopes, self.local, strict=True):
             values, vectors = np.linalg.eigh(precision)
-            roots.append((vectors * np.sqrt(np.maximum(values, 0.0))).T @ slope)
-        self.factor = np.concatenate(roots)
-        self.inner = cho_factor(np.eye(len(self.factor)) + self.factor @ self.factor.T)
+            self.factor[first : first + len(values), local] = (vectors * np.sqrt(np.maximum(values, 0.0))).T @ slope
+            first += len(values)
+        self.inner = cho_factor(np.eye(rows) + self.factor @ self.factor.T)
 
-    def left(self, design: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Share of the prior variance of each region x sector that is left, (region x sector,)."""
-        seen = self.factor @ design.T
+    def left(self, month: int, design: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of the prior variance of each region x sector of a month that is left, (region x sector,)."""
+        seen = self.factor[:, self.local[month]] @ design.T
         gone = np.einsum("ij,ij->j", seen, cho_solve(self.inner, seen))
         return np.asarray(1.0 - gone / variance)
 
+    def variance(self, where: slice) -> NDArray[np.float64]:
+        """Posterior variances of a part of z."""
+        seen = self.factor[:, where]
+        return np.asarray(1.0 - np.einsum("ij,ij->j", seen, cho_solve(self.inner, seen)))
+
     def step(self, pull: Sequence[NDArray], rest: NDArray[np.float64]) -> NDArray[np.float64]:
         """The Gauss-Newton step for gradients `F^T pull + rest`, (size, k)."""
-        gradient = rest + sum(f.T @ p for f, p in zip(self.slopes, pull, strict=True))
+        gradient = rest.copy()
+        for slope, local, p in zip(self.slopes, self.local, pull, strict=True):
+            gradient[local] += slope.T @ p
         return np.asarray(gradient - self.factor.T @ cho_solve(self.inner, self.factor @ gradient))
-
-
-def _level(problem: _Problem, z: NDArray[np.float64], draws: NDArray[np.float64], month: int) -> Level:
-    where = {name: problem.places(name, month) for name in LEVEL}
-    return Level({n: z[s] for n, s in where.items()}, {n: draws[s] for n, s in where.items()})

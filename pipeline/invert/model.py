@@ -72,6 +72,16 @@ class ColumnModel:
         self.matrix.sort_indices()
         self.n_block = observations.matrix.shape[1]
         self.variance_nox = state.variance(state.log_nox)
+        self.precision = precision
+        # What the inner products of a solve run through, once in their precision.
+        self.log_nox = state.log_nox.astype(precision)
+        self.cells_of_block = [a.astype(precision) for a in blocks]
+        self.cell_sum = self._sum.astype(precision)
+        lifetime = state.blocks["lifetime"]
+        self.group_sum = sparse.csr_matrix(
+            (np.ones(state.n_cell, precision), (state.group, np.arange(state.n_cell))),
+            shape=(lifetime.stop - lifetime.start, state.n_cell),
+        )
 
     def sum_entries(self, values: NDArray) -> NDArray[np.float64]:
         """Sum the entries of each cell: (n_entry, ...) -> (n_cell, ...)."""
@@ -107,7 +117,8 @@ class ColumnModel:
         z = z.reshape(self.state.size, -1)
         survival, slope = self._survival(z)
         nox = self.nox(z)
-        return Tangent(self, nox, self.sum_entries(nox), survival, slope)
+        parts = (nox, self.sum_entries(nox), survival, slope)
+        return Tangent(self, *(np.asarray(p, self.precision) for p in parts))
 
     def _survival(self, z: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """c_g(tau) / c_g(tau_0) and its derivative by ln tau, (class, n_cell, k)."""
@@ -129,33 +140,38 @@ class Tangent:
     survival: NDArray[np.float64]
     slope: NDArray[np.float64]
 
-    def forward(self, dz: NDArray) -> NDArray[np.float64]:
-        """V dz, (blocks + backgrounds, k)."""
+    def forward(self, dz: NDArray) -> NDArray[np.floating]:
+        """V dz, (blocks + backgrounds, k), in the precision of the matrix."""
         state, model = self.model.state, self.model
-        dlog = state.log_nox @ state.mix(dz)
-        dcell = model.sum_entries(self.nox * dlog)
-        dtau = model.options.sigma_lifetime * dz[state.blocks["lifetime"]][state.group]
-        change = self.cell_nox * dtau
+        dz = np.asarray(dz, model.precision)
+        dlog = model.log_nox @ state.mix(dz)
+        dlog *= self.nox
+        dcell = model.cell_sum @ dlog
+        dtau = model.precision(model.options.sigma_lifetime) * dz[state.blocks["lifetime"]][state.group]
+        dtau *= self.cell_nox
         parts = [
-            a @ (c * dcell + s * change) for a, c, s in zip(model.aggregate, self.survival, self.slope, strict=True)
+            a @ (c * dcell + s * dtau)
+            for a, c, s in zip(model.cells_of_block, self.survival, self.slope, strict=True)
         ]
         return np.concatenate([*parts, dz[state.blocks["background"]]])
 
-    def adjoint(self, dv: NDArray) -> NDArray[np.float64]:
+    def adjoint(self, dv: NDArray) -> NDArray[np.floating]:
         """V^T dv, (size, k)."""
         state, model = self.model.state, self.model
-        dcell = np.zeros((state.n_cell, dv.shape[1]))
+        dv = np.asarray(dv, model.precision)
+        dcell = np.zeros((state.n_cell, dv.shape[1]), model.precision)
         change = np.zeros_like(dcell)
         start = 0
-        for a, c, s in zip(model.aggregate, self.survival, self.slope, strict=True):
+        for a, c, s in zip(model.cells_of_block, self.survival, self.slope, strict=True):
             back = a.T @ dv[start : start + a.shape[0]]
             dcell += c * back
             change += s * back
             start += a.shape[0]
-        dz = state.mix_adjoint(state.log_nox.T @ (self.nox * (model._sum.T @ dcell)))
-        by_group = np.zeros((dz[state.blocks["lifetime"]].shape[0], dv.shape[1]))
-        np.add.at(by_group, state.group, self.cell_nox * change)
-        dz[state.blocks["lifetime"]] += model.options.sigma_lifetime * by_group
+        spread = model.cell_sum.T @ dcell
+        spread *= self.nox
+        dz = state.mix_adjoint(model.log_nox.T @ spread)
+        change *= self.cell_nox
+        dz[state.blocks["lifetime"]] += model.precision(model.options.sigma_lifetime) * (model.group_sum @ change)
         dz[state.blocks["background"]] += dv[start:]
         return dz
 

@@ -30,13 +30,14 @@ _MOST = 30
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where J is least: z, modelled columns, J and how it was found."""
+    """Where J is least: z, J, how it was found, and what eases solving with the curvature there."""
 
     z: NDArray[np.float64]
     cost: float
     steps: int
     products: int
     converged: bool
+    near: Preconditioner
 
 
 def minimise(
@@ -63,19 +64,21 @@ def minimise(
     weight = (model.unit / error) ** 2
     matrix, curvature = (model.matrix, weight) if rows is None else rows
     products, converged, step = 0, False, 0
+    near = None
     while step < iterations and not converged:
         step += 1
         tangent = model.linearise(z)
         residual = ((column - modelled) / model.unit * weight).astype(model.matrix.dtype)
         gradient = tangent.adjoint((model.matrix.T @ residual).astype(float)[:, None]) - z[:, None]
-        if step in _REMADE:
+        if near is None or step in _REMADE:
             near = Preconditioner(tangent, matrix, curvature, free)
         direction, used = conjugate_gradient(tangent, curvature, free * gradient, _FORCING, _MOST, matrix, free, near)
         products += used
         z, modelled, new = _line_search(model, column, error, z, direction[:, 0], cost)
         converged = cost - new < _TOLERANCE * new
         cost = new
-    return Optimum(z, cost, step, products, converged)
+    near = near or Preconditioner(model.linearise(z), matrix, curvature, free)
+    return Optimum(z, cost, step, products, converged, near)
 
 
 def _cost(z: NDArray, column: NDArray, modelled: NDArray, error: NDArray) -> float:
@@ -125,12 +128,16 @@ def conjugate_gradient(
     """
     h = tangent.model.matrix if matrix is None else matrix
     precondition = precondition or Preconditioner(tangent, h, weight, free)
+    free = np.asarray(free, h.dtype)
 
     def apply(p: NDArray) -> NDArray:
-        return p + free * tangent.adjoint(weighted_normal(h, weight, tangent.forward(p)).astype(float))
+        q = tangent.adjoint(weighted_normal(h, weight, tangent.forward(p)))
+        q *= free
+        q += p
+        return q
 
-    x = np.zeros_like(rhs)
-    r = rhs.copy()
+    r = rhs.astype(h.dtype)
+    x = np.zeros_like(r)
     s = precondition(r)
     p = s.copy()
     norm = np.einsum("ij,ij->j", r, s)
@@ -163,7 +170,7 @@ class Preconditioner:
         self, tangent: Tangent, matrix: sparse.csr_matrix, weight: NDArray, free: NDArray | float = 1.0
     ) -> None:
         state = tangent.model.state
-        self.scale = 1.0 / tangent.curvature(matrix, weight)
+        self.scale = (1.0 / tangent.curvature(matrix, weight)).astype(matrix.dtype)
         shared = np.ones(state.size, bool)
         for name in ("cells", "other_cells"):
             shared[state.blocks[name]] = False
@@ -173,7 +180,7 @@ class Preconditioner:
         columns = np.empty((chosen.size, self.shared.size), matrix.dtype)
         for first in range(0, self.shared.size, _AT_ONCE):
             few = self.shared[first : first + _AT_ONCE]
-            directions = np.zeros((state.size, few.size))
+            directions = np.zeros((state.size, few.size), matrix.dtype)
             directions[few, np.arange(few.size)] = 1.0
             columns[:, first : first + few.size] = part @ tangent.forward(directions).astype(matrix.dtype)
         columns *= np.sqrt(weight[chosen] * (weight.size / max(chosen.size, 1)))[:, None].astype(matrix.dtype)
@@ -183,4 +190,4 @@ class Preconditioner:
         """Apply to (size, k)."""
         result = self.scale * residual
         result[self.shared] = cho_solve(self.factor, residual[self.shared])
-        return np.asarray(result)
+        return result

@@ -43,6 +43,7 @@ class State:
     blocks : where each part of z lies; `roots` the dense square roots of those that are correlated.
     group : lifetime group of every cell.
     left : share of each entry's prior variance that the columns are expected to leave; 1 where nobody looked before.
+    persistence : share of the variance of totals that different years have in common.
     background_basis : (n_background, n_cell) interpolation from the nodes to cells.
     """
 
@@ -60,6 +61,7 @@ class State:
     background_basis: sparse.csr_matrix
     n_cell: int
     left: NDArray[np.float64]
+    persistence: float = 1.0
 
     @property
     def size(self) -> int:
@@ -84,14 +86,14 @@ class State:
         """C z: blocks that have a dense square root become correlated, the rest stays; (size, ...) -> same."""
         theta = z.copy()
         for name, root in self.roots.items():
-            theta[self.blocks[name]] = root @ z[self.blocks[name]]
+            theta[self.blocks[name]] = root.astype(z.dtype) @ z[self.blocks[name]]
         return theta
 
     def mix_adjoint(self, theta: NDArray) -> NDArray:
         """C^T theta."""
         z = theta.copy()
         for name, root in self.roots.items():
-            z[self.blocks[name]] = root.T @ theta[self.blocks[name]]
+            z[self.blocks[name]] = root.T.astype(theta.dtype) @ theta[self.blocks[name]]
         return z
 
     def variance(self, log: sparse.csr_matrix) -> NDArray[np.float64]:
@@ -164,7 +166,7 @@ def build_state(
     builder.add("month", region_sector * prior.sigma_month, both=True)
     sector = np.array(CLASS_SECTOR)[source]
     of_sector = sparse.csr_matrix((np.ones(len(source)), (entries, sector)), shape=(len(source), len(SECTORS)))
-    builder.add("month_nation", of_sector @ sparse.diags(np.array(prior.sigma_month_nation)), both=True)
+    builder.add("month_nation", sparse.csr_matrix(of_sector @ month_root(prior)), both=True)
     builder.add("cells", columns, both=True)
     group = _cell_group(land)
     builder.add("other", _other_columns(group[other], land.n_group, options), both=False, first=len(source))
@@ -192,12 +194,21 @@ def build_state(
         background_basis=basis,
         n_cell=grid.n_lat * grid.n_lon,
         left=left,
+        persistence=prior.total_persistence,
     )
 
 
 def total_root(log_covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Square root of the covariance of ln totals, (region x sector) squared."""
     return np.asarray(np.linalg.cholesky(log_covariance + 1e-12 * np.eye(len(log_covariance))), np.float64)
+
+
+def month_root(prior: PriorOptions) -> NDArray[np.float64]:
+    """Square root of the covariance of the nation's month by sector, (sector, sector): activity moves three of them."""
+    together = np.array([name != "residential" for name in SECTORS], float)
+    correlation = prior.month_together * np.outer(together, together)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(np.diag(prior.sigma_month_nation) @ np.linalg.cholesky(correlation))
 
 
 class _Columns:

@@ -33,6 +33,8 @@ from pipeline.transport.chemistry import age_weights
 _SPREAD_CUT = 2.7
 _CUT_LOSS = 1 / math.sqrt(1 - 2 * _SPREAD_CUT * math.exp(-(_SPREAD_CUT**2) / 2) / math.sqrt(2 * math.pi))
 """A Gaussian cut at so many sigmas is narrower than it was; widened by this it has the stated variance."""
+_LONG = 14.0
+"""Age in hours from which the air is followed in steps of one hour instead of half an hour."""
 _NORM_BOUNDS = (0.2, 5.0)
 _TABLE_STEPS, _TABLE_REACH = 256.0, 1024.0
 _TABLE = ndtr(np.arange(-_TABLE_REACH, _TABLE_REACH + 1) / _TABLE_STEPS)
@@ -158,7 +160,8 @@ def _all_trajectories(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Trajectories of every second cell, displacements interpolated between: winds are smooth on that scale."""
     rows, columns = _every_second(v.shape[1]), _every_second(v.shape[2])
-    y, x = _trajectories(v, u, times, hours, ages, rows, columns)
+    wind = np.stack([v, u], axis=-1).astype(np.float32)
+    y, x = _trajectories(wind, times, hours, ages, rows, columns)
     dy, dx = y - rows[None, :, None], x - columns[None, None, :]
     lat, lon = np.arange(v.shape[1]), np.arange(v.shape[2])
     full_y, full_x = (_between(d, rows, columns, lat, lon) for d in (dy, dx))
@@ -179,35 +182,37 @@ def _between(field: NDArray, rows: NDArray, columns: NDArray, lat: NDArray, lon:
     return np.asarray(along[:, :, i] * (1 - wx) + along[:, :, i + 1] * wx)
 
 
-@numba.njit(cache=True, nogil=True)
-def _sample(field, times, t, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Linear in time and space, edge values outside."""
-    n_time, n_y, n_x = field.shape
-    if n_time == 1 or t <= times[0]:
-        k, wt = 0, 0.0
-    elif t >= times[n_time - 1]:
-        k, wt = n_time - 2, 1.0
-    else:
-        k = min(int((t - times[0]) / (times[1] - times[0])), n_time - 2)
-        wt = (t - times[k]) / (times[k + 1] - times[k])
-    y = min(max(y, 0.0), n_y - 1.001)
-    x = min(max(x, 0.0), n_x - 1.001)
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _bilinear(plane, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Both parts of the wind at a place, edge values outside; `plane` (y, x, 2)."""
+    y = min(max(y, 0.0), plane.shape[0] - 1.001)
+    x = min(max(x, 0.0), plane.shape[1] - 1.001)
     j, i = int(y), int(x)
     fy, fx = y - j, x - i
-    a = (field[k, j, i] * (1 - fx) + field[k, j, i + 1] * fx) * (1 - fy) + (
-        field[k, j + 1, i] * (1 - fx) + field[k, j + 1, i + 1] * fx
-    ) * fy
-    if wt == 0.0:
-        return a
-    k += 1
-    b = (field[k, j, i] * (1 - fx) + field[k, j, i + 1] * fx) * (1 - fy) + (
-        field[k, j + 1, i] * (1 - fx) + field[k, j + 1, i + 1] * fx
-    ) * fy
-    return a * (1 - wt) + b * wt
+    a, b, c, d = (1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx
+    return (
+        a * plane[j, i, 0] + b * plane[j, i + 1, 0] + c * plane[j + 1, i, 0] + d * plane[j + 1, i + 1, 0],
+        a * plane[j, i, 1] + b * plane[j, i + 1, 1] + c * plane[j + 1, i, 1] + d * plane[j + 1, i + 1, 1],
+    )
 
 
-@numba.njit(cache=True, nogil=True)
-def _trajectories(v, u, times, hour, ages, rows, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _sample(field, times, t, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Linear in time and space, edge values outside; `field` (time, y, x, 2)."""
+    n_time = field.shape[0]
+    if n_time == 1 or t <= times[0]:
+        return _bilinear(field[0], y, x)
+    if t >= times[n_time - 1]:
+        return _bilinear(field[n_time - 1], y, x)
+    k = min(int((t - times[0]) / (times[1] - times[0])), n_time - 2)
+    w = (t - times[k]) / (times[k + 1] - times[k])
+    v0, u0 = _bilinear(field[k], y, x)
+    v1, u1 = _bilinear(field[k + 1], y, x)
+    return v0 + w * (v1 - v0), u0 + w * (u1 - u0)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _trajectories(wind, times, hour, ages, rows, columns):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Where the air over some cells was at the middle of each age slice: fractional row and column (slice, y, x)."""
     n_slice = ages.size - 1
     out_y = np.empty((n_slice, rows.size, columns.size))
@@ -218,16 +223,14 @@ def _trajectories(v, u, times, hour, ages, rows, columns):  # type: ignore[no-un
             start = hour[columns[i]]
             for s in range(n_slice):
                 target = 0.5 * (ages[s] + ages[s + 1])
-                n_sub = max(1, int(np.ceil((target - age) / 0.5 - 1e-9)))
+                n_sub = max(1, int(np.ceil((target - age) / (0.5 if age < _LONG else 1.0) - 1e-9)))
                 dt = (target - age) / n_sub
                 for _ in range(n_sub):
                     t = start - age
-                    y1 = y - 0.5 * dt * _sample(v, times, t, y, x)
-                    x1 = x - 0.5 * dt * _sample(u, times, t, y, x)
-                    y, x = (
-                        y - dt * _sample(v, times, t - 0.5 * dt, y1, x1),
-                        x - dt * _sample(u, times, t - 0.5 * dt, y1, x1),
-                    )
+                    v, u = _sample(wind, times, t, y, x)
+                    v, u = _sample(wind, times, t - 0.5 * dt, y - 0.5 * dt * v, x - 0.5 * dt * u)
+                    y -= dt * v
+                    x -= dt * u
                     age += dt
                 out_y[s, j, i] = y
                 out_x[s, j, i] = x
@@ -281,11 +284,12 @@ def _normalisation(y, x, sigma_y, sigma_x, outer_area, area, n_lat, n_lon):  # t
                 if row + ny <= 0 or row >= n_lat:
                     continue
                 col, nx = _cell_weights(x[s, j, i], sigma_x[s, j], wx)
-                for a in range(ny):
-                    if 0 <= row + a < n_lat:
-                        for b in range(nx):
-                            if 0 <= col + b < n_lon:
-                                norm[s, row + a, col + b] += stride * stride * outer_area[j] * wy[a] * wx[b]
+                first, last = max(0, -col), min(nx, n_lon - col)
+                weight = stride * stride * outer_area[j]
+                for a in range(max(0, -row), min(ny, n_lat - row)):
+                    along = weight * wy[a]
+                    for b in range(first, last):
+                        norm[s, row + a, col + b] += along * wx[b]
         for j in range(n_lat):
             for i in range(n_lon):
                 ratio = area[j] / max(norm[s, j, i], 1e-30)

@@ -9,7 +9,7 @@ from scipy import sparse
 from pipeline.core.options import InversionOptions, PriorOptions
 from pipeline.invert.level import Evidence, likelihood, model_error, prior_noise, solve_level, widen
 from pipeline.invert.month import _closed, look_month, solve_month
-from pipeline.invert.state import LEVEL, total_root
+from pipeline.invert.state import LEVEL, month_root, total_root
 
 from .conftest import make_case
 
@@ -48,7 +48,7 @@ def change_of_co2(level) -> float:
     """Mean shift of ln CO2 of all regions and sectors at the optimum."""
     prior = PriorOptions()
     month = prior.sigma_month * level.optimum["month"].reshape(REGIONS, SECTORS)
-    nation = np.array(prior.sigma_month_nation) * level.optimum["month_nation"]
+    nation = month_root(prior) @ level.optimum["month_nation"]
     return float((ROOT @ level.optimum["totals"]).mean() + (month + nation).mean())
 
 
@@ -88,7 +88,13 @@ def test_silence_leaves_the_prior_exactly():
     levels = solved(*[evidence()] * 3)
     for name in LEVEL:
         assert np.abs(levels[0].optimum[name]).max() == 0
-        expected = prior_noise(0, name, MONTHS[1], levels[1].draws[name].shape[0], 400)
+        options, prior = InversionOptions(), PriorOptions()
+        expected = prior_noise(0, name, MONTHS[1], levels[1].draws[name].shape[0], 400, prior.total_persistence)
+        if name == "gain":
+            # What is wrong with the season is handed on with the gain.
+            wave = np.array([np.cos(np.pi / 4), np.sin(np.pi / 4)])
+            season = wave @ prior_noise(0, "season", MONTHS[1], 2, 400)
+            expected = expected + options.sigma_season / options.sigma_gain * season
         assert levels[1].draws[name] == pytest.approx(expected, abs=1e-12)
 
 
@@ -131,7 +137,7 @@ def test_totals_of_provinces_are_those_of_the_level():
     case = base.with_columns(column, 1e-5)
     month = case.month()
     _, seen, _ = look_month(month)
-    (level,) = solve_level([seen], [case.state.roots["totals"]], ["x"], case.options, PriorOptions(), 0)
+    (level,) = solve_level([seen], [case.state.roots["totals"]], ["2022-01"], case.options, PriorOptions(), 0)
     co2 = solve_month(month, level)["co2"].values
     half = co2.shape[-1] // 2
     power = np.stack([co2[:, 0, :, :half].sum((1, 2)), co2[:, 0, :, half:].sum((1, 2))])
@@ -139,7 +145,7 @@ def test_totals_of_provinces_are_those_of_the_level():
     logs = (
         case.state.roots["totals"] @ level.draws["totals"]
         + prior.sigma_month * level.draws["month"]
-        + np.tile(np.diag(prior.sigma_month_nation), (2, 1)) @ level.draws["month_nation"]
+        + np.tile(month_root(prior), (2, 1)) @ level.draws["month_nation"]
     )
     for region in (0, 1):
         wanted = np.exp(logs[4 * region])
@@ -149,7 +155,7 @@ def test_totals_of_provinces_are_those_of_the_level():
 def test_a_month_without_no2_keeps_its_prior_whatever_the_others_found():
     case = make_case(n_days=0)
     month = case.month()
-    (level,) = solve_level([look_month(month)[1]], [case.state.roots["totals"]], ["x"], case.options, PriorOptions(), 0)
+    (level,) = solve_level([look_month(month)[1]], [case.state.roots["totals"]], ["2022-01"], case.options, PriorOptions(), 0)
     for values in (level.optimum["totals"], level.draws["totals"]):
         values += 1.0
     before = look_month(month)[0]["co2"]

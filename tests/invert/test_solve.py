@@ -18,14 +18,14 @@ def dense_tangent(model, z: np.ndarray) -> np.ndarray:
 
 
 def test_tangent_is_the_derivative(case):
-    model, rng = case.model(), np.random.default_rng(0)
+    model, rng = case.model(np.float64), np.random.default_rng(0)
     z, dz, h = rng.normal(size=case.state.size) * 0.3, rng.normal(size=case.state.size), 1e-6
     numeric = (model.blocks(z + h * dz) - model.blocks(z - h * dz))[:, 0] / (2 * h)
     assert model.linearise(z).forward(dz[:, None])[:, 0] == pytest.approx(numeric, rel=1e-5, abs=1e-9)
 
 
 def test_tangent_and_adjoint_agree(case):
-    model, rng = case.model(), np.random.default_rng(1)
+    model, rng = case.model(np.float64), np.random.default_rng(1)
     tangent = model.linearise(rng.normal(size=case.state.size) * 0.3)
     dz = rng.normal(size=(case.state.size, 2))
     dv = rng.normal(size=(model.matrix.shape[1], 2))
