@@ -213,7 +213,7 @@ class _Problem:
             self.co2[m] = _Sum(self._design(m, nox=False), self.co2[m].left)
 
     def blocks(self, z: NDArray[np.float64], month: int) -> dict[str, NDArray[np.float64]]:
-        """z of a month as `pipeline.invert.state` has it, (size, ...): the season goes with the gain."""
+        """Z of a month as `pipeline.invert.state` has it, (size, ...): the season goes with the gain."""
         at = {name: z[self.places[name, when]] for name, when in self._seen(self.months[month])}
         season = np.tensordot(self.wave[month], at[_SEASON], (0, 0))[None]
         return {

@@ -150,8 +150,7 @@ class Tangent:
         dtau = model.precision(model.options.sigma_lifetime) * dz[state.blocks["lifetime"]][state.group]
         dtau *= self.cell_nox
         parts = [
-            a @ (c * dcell + s * dtau)
-            for a, c, s in zip(model.cells_of_block, self.survival, self.slope, strict=True)
+            a @ (c * dcell + s * dtau) for a, c, s in zip(model.cells_of_block, self.survival, self.slope, strict=True)
         ]
         return np.concatenate([*parts, dz[state.blocks["background"]]])
 

@@ -198,7 +198,9 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
         pushed -= weighted_normal(*rows, tangent.forward(shift)).astype(float)
     probes = tangent.adjoint(weighted_normal(*rows, _push(model, optimum.z, signs)).astype(float))
     rhs = free * np.concatenate([xi + tangent.adjoint(pushed), probes], axis=1)
-    solved, _ = conjugate_gradient(tangent, rows[1], rhs, tolerance, matrix=rows[0], free=free, precondition=optimum.near)
+    solved, _ = conjugate_gradient(
+        tangent, rows[1], rhs, tolerance, matrix=rows[0], free=free, precondition=optimum.near
+    )
     linear = solved[:, :n] + (shift if level is not None else (1.0 - free) * xi)
     response = state.log_co2 @ state.mix(solved[:, n:])
     return Draws(optimum.z[:, None] + linear, linear, xi, response, signs)

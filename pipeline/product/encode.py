@@ -14,7 +14,6 @@ from pipeline.core.schema import CONSISTENCY, INFORMATION
 from pipeline.product.downscale import downscale
 from pipeline.product.layout import REFERENCES
 from pipeline.product.uncertainty import (
-    STATED_INFLATION,
     Areas,
     area_samples,
     inflate_within,
@@ -22,6 +21,7 @@ from pipeline.product.uncertainty import (
     reference_sigma,
     rounded,
     sigma,
+    stated_inflation,
 )
 from pipeline.product.weights import TileWeights
 from pipeline.store.cubes import open_cube, write_region
@@ -38,7 +38,7 @@ def month_cubes(
     month: xr.Dataset,
     areas: Areas,
     china_fraction: NDArray[np.floating],
-    factor: NDArray[np.floating] | float = STATED_INFLATION,
+    factor: NDArray[np.floating] | float | None = None,
     learned: bool = False,
 ) -> Cubes:
     """All 0.25 degree and regional cubes of one month, from its members as the inversion gives them.
@@ -51,12 +51,13 @@ def month_cubes(
         `diagnostics_025`, NaN where no NO2 was seen.
     areas : what totals are made for.
     china_fraction : (lat, lon); cells with 0 become NaN.
-    factor : inflation of the members, (lat, lon) or one number.
+    factor : inflation of the members, (lat, lon) or one number; by default what is stated (`stated_inflation`).
     learned : whether the prior was a learned field (for `information`).
     """
     inside = china_fraction > 0
     raw = month["co2"].transpose("member", "sector", "lat", "lon").values
     raw = np.where(inside, raw, 0.0)
+    factor = stated_inflation(raw.sum(axis=1)) if factor is None else factor
     members = inflate_within(raw, factor, areas.shares[: areas.provinces])
     by_sector = members.mean(axis=0)
     total = members.sum(axis=1)

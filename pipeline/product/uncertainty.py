@@ -33,10 +33,43 @@ def inflate(members: NDArray[np.floating], factor: NDArray[np.floating] | float)
     return np.where(mean > 0, spread * (mean / spread.mean(axis=0)), 0.0)
 
 
-STATED_INFLATION = 1.58
-"""Inflation of every cell's members: what 90 % coverage took in simulated worlds whose seeds are not those of the tests
-(`python -m benchmarks.learning --calibrate`). One number for all sizes: each wants that within a fifth."""
+LEAST_SPREAD = {1e2: 1.3, 1e4: 0.88, 5e4: 0.78, 1.5e5: 0.57, 3e5: 0.43, 7e5: 0.36, 2e6: 0.30}
+"""Least sigma of ln of a cell's emission by its size in t a month, linear in ln between: what 90 % coverage took in a
+simulated world whose seed is not one of the tests' (`docs/learning.md`). Where dim cells are much alike in what is
+believed of them their truths differ most."""
+PERHAPS_NONE = 10.0
+"""t a month: so little may be nothing at all."""
 ROUNDS = 4
+
+
+def stated_inflation(members: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Factor that brings each cell's spread up to the least that is stated for its size; 1 where it is wider already.
+
+    Parameters
+    ----------
+    members : totals, t a month, (member, ...).
+    """
+    mean = members.mean(axis=0, dtype=np.float64)
+    own = np.log(np.maximum(members, 1e-300)).std(axis=0, ddof=1)
+    size = np.log(np.maximum(mean, 1.0))
+    least = np.interp(size, np.log(list(LEAST_SPREAD)), list(LEAST_SPREAD.values()))
+    return np.where(mean > 0, np.maximum(1.0, least / np.maximum(own, 1e-3)), 1.0)
+
+
+def perhaps_none(members: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Members, (member, sector, ...), with an absolute error on top of the relative one.
+
+        x'_k = max(x_k + a u_k, 0),     u_k the member's standardised ln of the cell's total, a = `PERHAPS_NONE`
+
+    An emission far above a stays as it is; of one below it about half of the members have none.
+    """
+    x = np.asarray(members, np.float64)
+    total = x.sum(axis=1)
+    logs = np.log(np.maximum(total, 1e-300))
+    logs -= logs.mean(axis=0)
+    logs /= np.maximum(logs.std(axis=0), 1e-6)
+    moved = np.maximum(total + PERHAPS_NONE * logs, 0.0)
+    return np.asarray(x * np.divide(moved, total, out=np.zeros_like(total), where=total > 0)[:, None])
 
 
 def inflate_within(
@@ -46,7 +79,7 @@ def inflate_within(
 
     What the inversion knows too little of is where inside a province, not how much; so cells are inflated (`inflate`)
     and the result raked to the members' totals and the cells' means in turn. The means are exact, the totals to about
-    a per cent of their spread.
+    a per cent of their spread. The least emissions become uncertain in tonnes too (`perhaps_none`).
 
     Parameters
     ----------
@@ -58,7 +91,7 @@ def inflate_within(
     inside = flat.sum(axis=0) > 0
     start = x.reshape(-1, flat.shape[1])
     mean, wanted = x.mean(axis=0), start @ flat.T
-    spread = inflate(x, factor)
+    spread = perhaps_none(inflate(x, factor))
     for _ in range(ROUNDS):
         got = spread.reshape(start.shape) @ flat.T
         ratio = np.divide(wanted, got, out=np.ones_like(got), where=got > 0) @ flat

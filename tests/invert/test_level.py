@@ -115,6 +115,48 @@ def test_one_month_unlike_the_others_moves_more_than_a_lasting_shift():
     assert abs(change_of_co2(once[2])) < 0.05
 
 
+def of_year(shifts, years=("2022",), **prior):
+    """Levels of months whose NOx is seen this far above what is believed, precisely."""
+    names = [f"{year}-{m:02d}" for year in years for m in range(1, 13)]
+    seen = [evidence(shift=float(s), precision=1e4) for s in shifts]
+    return solve_level(seen, [ROOT] * len(seen), names, InversionOptions(members=100), PriorOptions(**prior), 0)
+
+
+def test_an_error_that_follows_the_season_is_no_emission():
+    wave = np.cos(2 * np.pi * (np.arange(12) + 0.5) / 12)
+    changes = [change_of_co2(level) for level in of_year(0.15 * wave)]
+    assert np.ptp(changes) < 0.3 * np.ptp(0.15 * wave)
+
+
+def test_a_month_like_no_other_is_believed_more_than_a_normal_prior_would():
+    """Student's t: ordinary months as before, one far out nearly as it is seen."""
+    ordinary, fallen = 0.02 * np.cos(np.arange(12) * 2.5), np.zeros(12)
+    fallen[1] = -0.6
+    heavy, light = (change_of_co2(of_year(fallen, month_freedom=f)[1]) for f in (4.0, 1e9))
+    assert heavy < 1.15 * light < 0
+    same = [[change_of_co2(level) for level in of_year(ordinary, month_freedom=f)] for f in (4.0, 1e9)]
+    assert same[0] == pytest.approx(same[1], abs=0.004)
+
+
+def test_years_differ_as_far_as_their_errors_may():
+    shifts = np.repeat([-0.1, 0.1], 12)
+    apart, tied = (
+        [change_of_co2(level) for level in of_year(shifts, ("2021", "2022"), total_persistence=p)] for p in (0.8, 1.0)
+    )
+    rise, tied_rise = (np.mean(x[12:]) - np.mean(x[:12]) for x in (apart, tied))
+    assert rise > tied_rise > 0
+    assert rise > 0.08
+
+
+def test_draws_of_two_years_hang_together_as_stated():
+    levels = solve_level(
+        [evidence()] * 2, [ROOT] * 2, ["2021-03", "2022-03"], InversionOptions(members=2000), PriorOptions(), 0
+    )
+    first, second = (level.draws["totals"] for level in levels)
+    together = np.mean(first * second) / np.mean(first**2)
+    assert together == pytest.approx(PriorOptions().total_persistence, abs=0.02)
+
+
 def test_xco2_sets_the_level_where_it_is_precise():
     levels = solved(*[evidence(factor=1.2, factor_precision=400.0)] * 4)
     assert change_of_co2(levels[0]) == pytest.approx(np.log(1.2), abs=0.08)
@@ -155,7 +197,9 @@ def test_totals_of_provinces_are_those_of_the_level():
 def test_a_month_without_no2_keeps_its_prior_whatever_the_others_found():
     case = make_case(n_days=0)
     month = case.month()
-    (level,) = solve_level([look_month(month)[1]], [case.state.roots["totals"]], ["2022-01"], case.options, PriorOptions(), 0)
+    (level,) = solve_level(
+        [look_month(month)[1]], [case.state.roots["totals"]], ["2022-01"], case.options, PriorOptions(), 0
+    )
     for values in (level.optimum["totals"], level.draws["totals"]):
         values += 1.0
     before = look_month(month)[0]["co2"]

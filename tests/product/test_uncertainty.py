@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 
 from pipeline.product.uncertainty import (
+    LEAST_SPREAD,
     area_samples,
     inflate,
     inflate_within,
     interval,
+    perhaps_none,
     reference_sigma,
     rounded,
     sigma,
+    stated_inflation,
 )
 
 
@@ -90,3 +93,36 @@ def test_inflation_within_keeps_means_and_members_totals():
     free = np.einsum("ksij,rij->ksr", inflate(members, 2.0), shares)
     assert np.abs(free - before).max() / before.std() > 10 * gap
     assert np.log(wide).std(axis=0).mean() > 1.6 * np.log(members).std(axis=0).mean()
+
+
+def lognormal(mean: float, spread: float, n: int = 50) -> np.ndarray:
+    """Members of a cell with exactly this mean and sigma of ln."""
+    logs = np.random.default_rng(8).standard_normal(n)
+    x = np.exp(spread * (logs - logs.mean()) / logs.std(ddof=1))
+    return mean * x / x.mean()
+
+
+@pytest.mark.parametrize("size", [3e1, 1e3, 5e4, 1e6, 1e8])
+def test_no_cell_is_known_better_than_is_stated_for_its_size(size):
+    narrow = inflate(lognormal(size, 0.1), stated_inflation(lognormal(size, 0.1)))
+    least = np.interp(np.log(size), np.log(list(LEAST_SPREAD)), list(LEAST_SPREAD.values()))
+    assert np.log(narrow).std(ddof=1) == pytest.approx(least)
+    assert stated_inflation(lognormal(size, 2.0)) == 1.0
+
+
+def test_stated_spread_falls_with_size():
+    assert sorted(LEAST_SPREAD) == list(LEAST_SPREAD)
+    assert sorted(LEAST_SPREAD.values(), reverse=True) == list(LEAST_SPREAD.values())
+
+
+def test_stated_inflation_of_nothing_is_one():
+    assert np.array_equal(stated_inflation(np.zeros((50, 3))), np.ones(3))
+
+
+def test_the_least_emission_may_be_none_and_a_large_one_stays():
+    sectors = np.array([0.25, 0.75])[None, :, None]
+    members = np.stack([lognormal(1.0, 1.3), lognormal(1e6, 0.3)], axis=1)[:, None] * sectors
+    wider = perhaps_none(members)
+    assert 0.3 < (wider[:, :, 0].sum(axis=1) == 0).mean() < 0.7
+    np.testing.assert_allclose(wider[:, :, 1], members[:, :, 1], rtol=1e-4)
+    np.testing.assert_allclose(wider[:, 0, 0], wider[:, 1, 0] / 3)
