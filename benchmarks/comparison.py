@@ -63,6 +63,7 @@ HELD = {
     "sigma_ratio_nation": 1e-4,
     "sigma_ratio_province": 1e-4,
     "sigma_gain": 1e-4,
+    "sigma_season": 1e-4,
     "level_error_province": 1e-3,
     "level_error_nation": 1e-3,
     "xco2": False,

@@ -1,10 +1,13 @@
 """Skill against a known truth: regional worlds of several seeds, built and scored.
 
-    python benchmarks/nature_run.py --seeds 201-206 --months 1,7 --domain 111,31,119,39
+    python -m benchmarks.nature_run --seeds 201-220 --months 1-12 --domain 111,31,119,39
+    python -m benchmarks.nature_run --seeds 221-230 --months 1-4 --year 2020 --event 2        # a lockdown February
 
 The transport, chemistry, winds and proxies of the world are not those of the inversion (`pipeline/world`). Tuning used
 seed 101; use other seeds to test. Prints one line a seed, then means and root mean squares over the seeds (of the bias
 of the year, of its months and of z, the measures of the level), then how many plants that no table lists were found.
+With `--event`, how far that month lies below the mean of the others: in truth, by the proxies and in the product, and
+whether the truth is inside the product's 90 %.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from distributed import Client, LocalCluster
 
 from pipeline.build import build
 from pipeline.core.grid import domain_grid
+from pipeline.core.metrics import interval
 from pipeline.settings import Settings, load
 from pipeline.store.location import Store
-from pipeline.validate.truth import PLANT_SIZES, score_truth, score_unlisted
+from pipeline.validate.truth import PLANT_SIZES, score_truth, score_unlisted, true_months
+from pipeline.validate.version import NATION, Version
 from pipeline.world.make import make_world
 from pipeline.world.physics import Physics
 
@@ -45,20 +50,37 @@ COLUMNS = {
 
 
 def make_and_build(
-    folder: str, seed: int, settings: Mapping[str, Any], physics: Physics, client: Client
+    folder: str, seed: int, settings: Mapping[str, Any], physics: Physics, client: Client, year: int = YEAR
 ) -> tuple[Store, Settings, str]:
     """A world in a folder, and the version built from it; `settings` hold at least `months` and `domain`."""
     store = Store(folder)
-    loaded = load({"year": YEAR, "store": folder, "fine": False, "report": False, **settings}, environ={})
-    make_world(store, [YEAR], seed=seed, domain=domain_grid(loaded.domain), months=loaded.months, physics=physics)
+    loaded = load({"year": year, "store": folder, "fine": False, "report": False, **settings}, environ={})
+    make_world(store, [year], seed=seed, domain=domain_grid(loaded.domain), months=loaded.months, physics=physics)
     return store, loaded, build(loaded, store, client, progress=False).version
 
 
-def score_seed(seed: int, settings: Mapping[str, Any], physics: Physics, client: Client) -> dict[str, float]:
+def score_seed(
+    seed: int, settings: Mapping[str, Any], physics: Physics, client: Client, year: int = YEAR, event: int | None = None
+) -> dict[str, float]:
     """Make a world, build it, score it."""
     with tempfile.TemporaryDirectory() as folder:
-        store, _, version = make_and_build(folder, seed, settings, physics, client)
-        return score_truth(store, version)[YEAR] | score_unlisted(store, version)[YEAR]
+        store, loaded, version = make_and_build(folder, seed, settings, physics, client, year)
+        scores = score_truth(store, version)[year] | score_unlisted(store, version)[year]
+        if event is not None:
+            scores |= score_event(Version(store, version), year, list(loaded.months).index(event))
+        return scores
+
+
+def score_event(product: Version, year: int, place: int) -> dict[str, float]:
+    """How far the total of one month, the `place`-th of the run, lies below the mean of the others, as ln."""
+    land = product.land
+    proxies = product.cells["co2_proxy_prior"].isel(time=product.months(year)).to_numpy()
+    truth = np.where(land, true_months(product, year), 0.0).sum(axis=(1, 2))
+    members = product.members(NATION, year)
+    low, high = interval(members)
+    totals = {"truth": truth, "proxies": np.where(land, proxies, 0.0).sum(axis=(1, 2)), "product": members.mean(axis=0)}
+    fell = {f"fall_{k}": float(np.log(t[place] / np.delete(t, place).mean())) for k, t in totals.items()}
+    return fell | {"event_inside": float(low[place] <= truth[place] <= high[place])}
 
 
 def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
@@ -93,6 +115,11 @@ def summary(rows: Sequence[Mapping[str, float]]) -> list[str]:
         name = f"{size / 1e6:g}mt"
         there, found = (sum(row[f"{what}_{name}"] for row in rows) for what in ("plants", "found"))
         lines.append(f"unlisted plants of {size / 1e6:g} Mt a year or more found: {found:.0f} of {there:.0f}")
+    if "event_inside" in rows[0]:
+        fell = {k: np.mean([row[f"fall_{k}"] for row in rows]) for k in ("truth", "proxies", "product")}
+        inside = np.mean([row["event_inside"] for row in rows])
+        falls = ", ".join(f"{k} {v:+.3f}" for k, v in fell.items())
+        lines.append(f"month of the event, ln of it over the mean of the others: {falls}; inside 90 %: {inside:.0%}")
     blocks, alarms = (sum(row[what] for row in rows) for what in ("blocks", "false_alarms"))
     return [*lines, f"blocks without one that are flagged: {alarms / max(blocks, 1):.1%} of {blocks:.0f}"]
 
@@ -121,14 +148,17 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    a = arguments(__doc__).parse_args()
+    p = arguments(__doc__)
+    p.add_argument("--year", type=int, default=YEAR)
+    p.add_argument("--event", type=int, metavar="M", help="a month to look at by itself")
+    a = p.parse_args()
     settings = {"months": a.months, "domain": a.domain, **parse_changes(a.changes)}
     physics = Physics().switched(off=tuple(a.off), on=tuple(a.on))
     print("seed  " + "".join(f"{c:>11s}" for c in COLUMNS.values()))
     rows = []
     with one_process() as client:
         for seed in parse_seeds(a.seeds):
-            rows.append(score_seed(seed, settings, physics, client))
+            rows.append(score_seed(seed, settings, physics, client, a.year, a.event))
             print(line(str(seed), [rows[-1][c] for c in COLUMNS]), flush=True)
     print("\n".join(summary(rows)))
 
