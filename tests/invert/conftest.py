@@ -31,7 +31,7 @@ class Case:
     def model(self, precision=np.float32, left=1.0) -> ColumnModel:
         return ColumnModel(self.state, self.observations, self.blocks, self.transport, self.options, precision, left)
 
-    def month(self, key=(0, "x"), **changes) -> Month:
+    def month(self, key=(0, "2022-01"), **changes) -> Month:
         """The month's problem; everything lies on the grid and XCO2 saw nothing."""
         n_total = self.state.membership.shape[1]
         blocks = aggregation(self.grid, passive(self.transport))[0].shape[0]
