@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from distributed import Client
 
 from pipeline import __version__, tasks
 from pipeline.access import input_names, open_family, open_input, open_points, open_prior_totals, open_regions
-from pipeline.core.errors import InputError
+from pipeline.core.errors import InputError, StoreError
 from pipeline.core.grid import Grid
 from pipeline.core.schema import SECTORS
 from pipeline.guard import origins, refuse_dependent
@@ -273,7 +273,9 @@ def publish_product(
     store.write_json(provenance, f"{product}/provenance.json")
     if settings.report:
         write_report(store, version, truth=store.exists("truth"))
-    store.write_json(manifest(store, version), f"{product}/manifest.json")
+    sums = manifest(store, version)
+    _check_months(sums, settings, store.address(product))
+    store.write_json(sums, f"{product}/manifest.json")
     if settings.whole_year:
         publish.point_to(store, version, settings.year)
     else:
@@ -281,6 +283,22 @@ def publish_product(
             store, version, {"domain": settings.domain, "year": settings.year, "months": settings.months}
         )
     store.write_json({"version": version, "published": True}, f"work/runs/{key}.json")
+
+
+def _check_months(objects: Collection[str], settings: Settings, where: str) -> None:
+    """Refuse to publish a product that lacks a month, whatever took it: readers would see missing values.
+
+    Raises
+    ------
+    StoreError : names the months.
+    """
+    months = [f"{year}-{month:02d}" for year in settings.year for month in settings.months]
+    # Totals are never all missing, so that each month has its chunk.
+    lost = [m for k, m in enumerate(months) if f"region_samples.zarr/co2_emission/c/0/{k}/0/0" not in objects]
+    if lost:
+        raise StoreError(
+            f"{where} has lost {', '.join(lost)}", "every month that was written", "run again: it makes a new version"
+        )
 
 
 def _granules(store: Store) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from pipeline import doctor, flow
 from pipeline.access import open_input
 from pipeline.build import build
+from pipeline.core.errors import InputError, StoreError
 from pipeline.ingest.books import Request
 from pipeline.ingest.run import run as ingest
 from pipeline.store.location import Store
@@ -93,6 +94,24 @@ def test_going_back_to_earlier_settings_publishes_a_version_of_them_again(tmp_pa
     assert flow.claim_publication(store, "key", second)
 
 
+def test_a_product_that_lost_a_month_is_never_published(store, finished, client, monkeypatch):
+    """Somebody clears away what a build under way has written."""
+    _, version, reference = finished
+    claim = flow.claim_publication
+
+    def robbed(place, key, mine):
+        place.remove(product_path(mine), "region_samples.zarr/co2_emission/c")
+        return claim(place, key, mine)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.flow.claim_publication", robbed)
+        with pytest.raises(StoreError, match=r"has lost 2022-07; .*makes a new version"):
+            again(store, client, fresh=True)
+    assert visible(store) == [version]
+    made = again(store, client)
+    assert chunks(store, made) == reference
+
+
 def damage(store: Store, version: str) -> str:
     """One bit of a chunk turned over; its name."""
     name = f"{product_path(version)}/emissions_025.zarr/co2_emission/c/0/0/0"
@@ -165,6 +184,19 @@ def test_ingest_goes_on_when_other_work_was_removed_or_pruned(tmp_path):
     columns = [open_input(store, "no2_tropomi")["no2_column"].sel(time="2022-01-15").values for store in stores]
     assert np.isfinite(columns[0]).any()
     np.testing.assert_array_equal(*columns)
+
+
+def test_ingest_does_not_go_on_with_cubes_whose_books_are_gone(tmp_path):
+    """The day would be put together from the later file alone."""
+    files = [tropomi(tmp_path / tropomi_name(orbit=o), o * 1e-9, orbit=o) for o in (22000, 22001)]
+    store = Store(str(tmp_path / "store"))
+    store.claim(default=False, version="0")
+    ingest(Request("tropomi_no2", (files[0],), store))
+    store.remove("work")
+    with pytest.raises(InputError, match=r"does not know from which files.*ingest all its files again"):
+        ingest(Request("tropomi_no2", (files[1],), store))
+    store.remove("inputs/no2_tropomi.zarr")
+    assert ingest(Request("tropomi_no2", tuple(files), store)).statuses == {"used": 2}
 
 
 def test_work_of_units_may_be_removed_and_is_done_again(store, finished, client):

@@ -136,19 +136,26 @@ class Books:
             )
 
     def check_rules(self, path: str) -> None:
-        """Refuse to put files read under other rules into a cube.
+        """Refuse to put files read under other rules into a cube, or into one whose books are gone.
 
         Raises
         ------
-        InputError : the cube was made by another product or under other rules.
+        InputError : the cube was made by another product, under other rules, or from files that nobody knows any more.
         """
-        if not self.request.store.exists(path, "zarr.json"):
+        store = self.request.store
+        if not store.exists(path, "zarr.json"):
             return
-        held = open_cube(self.request.store, path, chunks=None).attrs
+        held = open_cube(store, path, chunks=None)
+        if "ingested" in held and held["ingested"].values.any() and not store.names("work/ledger/ingest/slots"):
+            raise InputError(
+                f"{path} is filled, but work/ledger/ingest does not know from which files",
+                "what ingest kept of them: a day that gets a later file is put together again from all of its files",
+                "bring work/ingest and work/ledger/ingest back, or remove the cube and ingest all its files again",
+            )
         for name, ours in self.attrs().items():
-            if held.get(name) != ours:
+            if held.attrs.get(name) != ours:
                 raise InputError(
-                    f"{path} was made with {name} {held.get(name)!r}, this run has {ours!r}",
+                    f"{path} was made with {name} {held.attrs.get(name)!r}, this run has {ours!r}",
                     "one product and one set of rules in a cube",
                     "use the same rules, remove the cube, or use another store",
                 )
