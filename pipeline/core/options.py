@@ -63,8 +63,8 @@ class PriorOptions:
     tonnes_per_person: tuple[float, ...] = (3.3, 3.3, 0.62, 0.55)
     sigma_nation: float = 0.15
     sigma_sector: float = 0.10
-    sigma_province: float = 0.15
-    sigma_province_sector: float = 0.15
+    sigma_province: float = 0.25
+    sigma_province_sector: float = 0.25
     sigma_month: float = 0.12
     total_persistence: float = 0.8
     sigma_month_nation: tuple[float, ...] = (0.08, 0.10, 0.20, 0.10)
@@ -109,12 +109,13 @@ class InversionOptions:
         deviation every 4 degrees, mol m-2.
     level_error_province, level_error_nation : error of the ln NOx of a province and month, and of the whole country in
         a month, that the columns' own errors do not explain (wind, mixing, chemistry).
+    level_error_place : lasting error of a province's ln NOx (chemistry and mixing of its own).
     sigma_season : spread of each of the two waves (cosine and sine of the year) in the error of the whole country's
         ln NOx: lifetime and mixing are wrong by season.
     xco2 : whether XCO2 takes part, through contrasts along its tracks (`pipeline.invert.tracks`).
     xco2_error_floor : ppm; added to what a retrieval states of a cell.
     xco2_track_error : ppm, of retrievals together along a track; xco2_wind_error : of the modelled signal, relative;
-        xco2_inflation : factor on the variances of bins.
+        xco2_inflation : factor on the variances of bins (with 1.5 factors of groups missed by twice what they state).
     model_error : error of a modelled column relative to the signal usual at its place (wind, chemistry, detail).
     error_floor : error of a column that the retrieval does not state, mol m-2.
     error_inflation : factor on variances because neighbouring columns err together.
@@ -139,12 +140,13 @@ class InversionOptions:
     sigma_background_local: float = 2e-6
     level_error_province: float = 0.10
     level_error_nation: float = 0.05
+    level_error_place: float = 0.10
     sigma_season: float = 0.10
     xco2: bool = True
     xco2_error_floor: float = 0.3
     xco2_track_error: float = 0.4
     xco2_wind_error: float = 0.5
-    xco2_inflation: float = 1.5
+    xco2_inflation: float = 4.0
     model_error: float = 0.3
     error_floor: float = 4e-6
     error_inflation: float = 3.0

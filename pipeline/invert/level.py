@@ -5,7 +5,7 @@ share what lasts: yearly totals, NOx:CO2 ratios by nation and province, the gain
 `pipeline.invert.state` the small problem is
 
     J(z) = 1/2 z^T z + 1/2 sum_m (f_m(z) - y_m)^T L_m (f_m(z) - y_m),
-    f_m,p(z) = gain + season_m + ln sum_s N_m,ps exp(l_m,ps(z) - v_ps / 2)
+    f_m,p(z) = gain + season_m + place_p + ln sum_s N_m,ps exp(l_m,ps(z) - v_ps / 2)
 
 and, where XCO2 was seen, the CO2 of a training group over what the first look has of it,
 
@@ -16,9 +16,9 @@ their variances (`left` of which remains: XCO2 is linear in CO2 and sees its mea
 freed of its prior and widened by what its columns do not know of themselves. NO2 sees E r gain: without another tracer
 the level of E stays close to what is believed, and the members say how close.
 
-What transport and chemistry get wrong for the whole country goes with the season (`season_m`, one wave a year), so that
-a month unlike its neighbours is told from it. The month of the nation is Student's t, as a scale mixture: its z is
-k_m times unit normals, with
+What transport and chemistry get wrong goes with the season for the whole country (`season_m`, one wave a year), so that
+a month unlike its neighbours is told from it, and lasts in a province (`place_p`). The month of the nation is
+Student's t, as a scale mixture: its z is k_m times unit normals, with
 
     k_m^2 = (nu + E |k_m z_m|^2) / (nu + S)
 
@@ -44,8 +44,11 @@ _STEPS = 12
 _S = len(SECTORS)
 _SEASON = "season"
 """Block of one wave a year, cosine and sine, of the error of the whole country's NOx."""
-_LASTING = ("totals", "ratio_nation", "ratio_province", "gain", _SEASON)
+_PLACE = "place"
+"""Block of lasting errors of each province's NOx."""
+_LASTING = ("totals", "ratio_nation", "ratio_province", "gain", _SEASON, _PLACE)
 _MONTHLY = ("month", "month_nation")
+_NOX_ONLY = ("ratio_nation", "ratio_province", "gain", _SEASON, _PLACE)
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def prior_noise(
     if name == "totals":
         common, own = _noise_of("totals", seed, size, n), _noise_of("year", seed, size, n, month[:4])
         return np.sqrt(persistence) * common + np.sqrt(1.0 - persistence) * own
-    return _noise_of(name, seed, size, n, *(() if name in (*PERSISTENT, _SEASON) else (month,)))
+    return _noise_of(name, seed, size, n, *(() if name in (*PERSISTENT, *_LASTING) else (month,)))
 
 
 def _noise_of(name: str, seed: object, size: int, n: int, *when: str) -> NDArray[np.float64]:
@@ -156,8 +159,8 @@ class _Problem:
         self.evidence, self.regions = evidence, n // _S
         self.gain, self.season = options.sigma_gain, options.sigma_season
         self.persistence, self.freedom = prior.total_persistence, prior.month_freedom
-        sizes = {"totals": n, "ratio_nation": _S, "ratio_province": n, "gain": 1, _SEASON: 2, "year": n, "month": n}
-        self.sizes = sizes | {"month_nation": _S}
+        sizes = {"totals": n, "ratio_nation": _S, "ratio_province": n, "gain": 1, _SEASON: 2, _PLACE: self.regions}
+        self.sizes = sizes | {"year": n, "month": n, "month_nation": _S}
         years = sorted({month[:4] for month in months})
         names = [(b, "") for b in _LASTING] + [("year", y) for y in years]
         names += [(b, m) for m in months for b in _MONTHLY]
@@ -172,6 +175,7 @@ class _Problem:
             "ratio_nation": np.tile(np.diag(np.broadcast_to(options.sigma_ratio_nation, _S)), (self.regions, 1)),
             "ratio_province": np.eye(n) * options.sigma_ratio_province,
             "gain": np.full((n, 1), options.sigma_gain),
+            _PLACE: np.repeat(np.eye(self.regions), _S, axis=0) * options.level_error_place,
         }
         self._nation = np.tile(month_root(prior), (self.regions, 1))
         self._roots = roots
@@ -199,7 +203,7 @@ class _Problem:
             "month_nation": self.scale[month] * self._nation,
         }
         if not nox:
-            parts |= {b: 0.0 * parts[b] for b in ("ratio_nation", "ratio_province", "gain", _SEASON)}
+            parts |= {b: 0.0 * parts[b] for b in _NOX_ONLY}
         return np.concatenate([parts[name] for name, _ in self._seen(self.months[month])], axis=1)
 
     def rescale(self, z: NDArray[np.float64], curvature: _Curvature) -> None:
