@@ -151,7 +151,7 @@ class InversionOptions:
     error_floor: float = 4e-6
     error_inflation: float = 3.0
     members: int = 50
-    iterations: int = 10
+    iterations: int = 15
     sample_share: float = 0.2
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ from pipeline.core.schema import SECTORS
 from pipeline.core.seeds import generator
 from pipeline.invert.state import PERSISTENT, month_root
 
-_STEPS = 12
+_STEPS, _LEFT_ANEW = 12, 4
 _S = len(SECTORS)
 _SEASON = "season"
 """Block of one wave a year, cosine and sine, of the error of the whole country's NOx."""
@@ -302,12 +303,13 @@ def solve_level(
             xi[where] = prior_noise(seed, name, when, where.stop - where.start, n)
     noise = [_noise(p, n, seed, month) for p, month in zip(problem.precision, months, strict=True)]
     z = np.zeros(problem.size)
-    for _ in range(_STEPS):
+    for step in range(_STEPS):
         curvature = _Curvature(problem, z)
         z = z + curvature.step(problem.pull(z), -z[:, None])[:, 0]
-        # XCO2 is linear in CO2 and so sees its mean; the NOx of a province is seen through its logarithm.
-        for m, part in enumerate(problem.co2):
-            part.left = curvature.left(m, part.design, part.variance)
+        if step % _LEFT_ANEW == 0:
+            # XCO2 is linear in CO2 and so sees its mean; the NOx of a province is seen through its logarithm.
+            for m, part in enumerate(problem.co2):
+                part.left = curvature.left(m, part.design, part.variance)
         problem.rescale(z, curvature)
     draws = z[:, None] + _Curvature(problem, z).step(noise, xi)
     return [Level(problem.blocks(z, m), problem.blocks(draws, m)) for m in range(len(months))]
@@ -327,13 +329,19 @@ class _Curvature:
     def __init__(self, problem: _Problem, z: NDArray[np.float64]) -> None:
         self.slopes = [problem.derivative(z, m) for m in range(len(problem.evidence))]
         self.local = problem.local
-        rows = sum(len(p) for p in problem.precision)
-        self.factor, first = np.zeros((rows, problem.size)), 0
-        for precision, slope, local in zip(problem.precision, self.slopes, self.local, strict=True):
+        ends = np.cumsum([0, *(len(p) for p in problem.precision)])
+        rows = [slice(int(a), int(b)) for a, b in pairwise(ends)]
+        self.factor = np.zeros((int(ends[-1]), problem.size))
+        for place, precision, slope, local in zip(rows, problem.precision, self.slopes, self.local, strict=True):
             values, vectors = np.linalg.eigh(precision)
-            self.factor[first : first + len(values), local] = (vectors * np.sqrt(np.maximum(values, 0.0))).T @ slope
-            first += len(values)
-        self.inner = cho_factor(np.eye(rows) + self.factor @ self.factor.T)
+            self.factor[place, local] = (vectors * np.sqrt(np.maximum(values, 0.0))).T @ slope
+        inner = np.eye(len(self.factor))
+        # Months meet only in what lasts: products of the whole factor with itself would grow with their cube.
+        for (_, when), columns in problem.places.items():
+            seeing = [r for r, month in zip(rows, problem.months, strict=True) if month.startswith(when)]
+            among = slice(seeing[0].start, seeing[-1].stop)
+            inner[among, among] += self.factor[among, columns] @ self.factor[among, columns].T
+        self.inner = cho_factor(inner)
 
     def left(self, month: int, design: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of the prior variance of each region x sector of a month that is left, (region x sector,)."""
