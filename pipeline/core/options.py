@@ -158,6 +158,8 @@ class InversionOptions:
         for name in ("nox_ratio", "daytime"):
             if len(getattr(self, name)) != len(SECTORS):
                 raise ValueError(f"{name} needs one value for each of {', '.join(SECTORS)}")
+        if self.sigma_gain <= 0:
+            raise ValueError(f"sigma_gain = {self.sigma_gain}: must be positive, the season's error goes with it")
         if self.members < 2:
             raise ValueError(f"members = {self.members}: a spread takes at least 2")
 
