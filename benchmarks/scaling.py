@@ -18,7 +18,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -159,29 +159,32 @@ def planned(costs: Costs, settings: Settings) -> list[Stage]:
 
 
 def unit_seconds(
-    store: Store, names: Sequence[str], clock: str = "seconds", earlier: Collection[tuple[str, str]] = ()
+    store: Store,
+    names: Sequence[str],
+    clock: str = "seconds",
+    earlier: Mapping[tuple[str, str, str], Any] | None = None,
 ) -> tuple[dict[str, list[float]], float]:
     """Seconds of each unit of some stages, from the ledger, and the largest memory a worker had, GiB.
 
     `clock` is ``seconds``, or ``cpu_seconds`` where the measuring machine was busy with other things; learning has its
-    work done by others, so its own processor time says nothing. `earlier` are entries (stage, key) to leave out where
-    a unit has others.
+    work done by others, so its own processor time says nothing. `earlier` are results as they stood before
+    (`ledger_results`): a stage that has others since then is told by these alone.
     """
     seconds: dict[str, list[float]] = {}
     peak = 0.0
     for name in names:
         entries = [entry for entry in Ledger(store, name).entries() if clock in entry["result"]]
-        fresh = {entry["unit"] for entry in entries if (name, entry["key"]) not in earlier}
-        used = [e["result"] for e in entries if e["unit"] not in fresh or (name, e["key"]) not in earlier]
+        since = [e["result"] for e in entries if (earlier or {}).get((name, e["unit"], e["key"])) != e["result"]]
+        used = since or [e["result"] for e in entries]
         seconds[name] = [result["seconds" if name == "learn" else clock] for result in used]
         peak = max([peak, *(result["worker_peak_gib"] for result in used)])
     return seconds, peak
 
 
-def ledger_keys(store: Store) -> set[tuple[str, str]]:
-    """Stage and key of every entry there is."""
+def ledger_results(store: Store) -> dict[tuple[str, str, str], Any]:
+    """Result of every entry there is, by stage, unit and key."""
     stages = store.names("work/ledger")
-    return {(stage, entry["key"]) for stage in stages for entry in Ledger(store, stage).entries()}
+    return {(stage, e["unit"], e["key"]): e["result"] for stage in stages for e in Ledger(store, stage).entries()}
 
 
 def left_bytes(store: Store, version: str) -> tuple[int, int]:
@@ -215,9 +218,9 @@ def measure(store: str, flags: Mapping[str, str], clock: str = "seconds") -> Cos
     """Build with two workers, then with one; the costs are those of the run with one."""
     totals, serial = {}, 0.0
     place = Store.at(*load_place(store))
-    earlier: set[tuple[str, str]] = set()
+    earlier: dict[tuple[str, str, str], Any] = {}
     for workers in (2, 1):
-        earlier = ledger_keys(place)
+        earlier = ledger_results(place)
         command = [sys.executable, "-m", "pipeline.build", "--store", store, "--workers", str(workers), "--json"]
         command += [word for name, value in flags.items() for word in (f"--{name}", value)]
         done = subprocess.run([*command, "--fresh"], capture_output=True, text=True)

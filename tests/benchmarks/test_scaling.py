@@ -147,7 +147,7 @@ def test_only_the_last_run_of_a_unit_counts(tmp_path):
         Ledger(store, "product").record("m", key, result)
         Ledger(store, "invert").record("m", "same", result)
         if key == "old":
-            earlier = scaling.ledger_keys(store)
+            earlier = scaling.ledger_results(store)
     seconds, _ = scaling.unit_seconds(store, ["product", "invert"], "cpu_seconds", earlier)
     assert seconds == {"product": [0.5], "invert": [0.5]}
 
