@@ -148,7 +148,8 @@ def summary(
 ) -> dict[str, Any]:
     """The solve in a few numbers, as JSON values.
 
-    ``chi2`` is 2 J / n at the optimum; ``dofs`` the trace of I - P, from draws of prior and posterior (`information`).
+    ``chi2`` is 2 J / n at the optimum; ``dofs`` the trace of I - P, from draws of prior and posterior (`information`);
+    ``spread_left`` posterior over prior sigma of what turns CO2 into columns (the gain with its season's error).
     """
     residual = (column - model.columns(optimum.z)) / error if error.size else np.zeros(0)
     return {
@@ -161,7 +162,12 @@ def summary(
         "products": optimum.products,
         "converged": int(optimum.converged),
         "lifetime": [float(t) for t in _group_lifetimes(model, optimum.z)],
+        "spread_left": {name: _spread_left(draws, model.state.blocks[name]) for name in _CONVERTING},
     }
+
+
+_CONVERTING = ("ratio_nation", "ratio_province", "gain", "lifetime")
+"""Blocks of z between CO2 and columns."""
 
 
 def cell_sums(state: State, values: NDArray) -> NDArray[np.float64]:
@@ -169,6 +175,11 @@ def cell_sums(state: State, values: NDArray) -> NDArray[np.float64]:
     result = np.zeros((state.n_cell, values.shape[1]))
     np.add.at(result, state.cell[: state.n_china], values)
     return result
+
+
+def _spread_left(draws: Mapping[str, NDArray[np.float64]], where: slice) -> float:
+    after, before = (draws[k][where].var(axis=1).mean() for k in ("posterior", "prior"))
+    return round(float(np.sqrt(after / before)), 3)
 
 
 def _group_lifetimes(model: ColumnModel, z: NDArray) -> NDArray[np.float64]:

@@ -175,6 +175,7 @@ _NAMES = {
     "n_obs": "observations",
     "n_dropped": "dropped",
     "lifetime": "lifetime, h",
+    "spread_left": "posterior / prior sigma",
 }
 
 

@@ -160,3 +160,10 @@ def test_the_kernel_is_given_the_level_and_the_reduction_is_not(drawn):
     # Only the shares of the classes within a cell move.
     assert abs(change["averaging_kernel"]) < 0.02
     assert change["variance_reduction"] < -0.05
+
+
+def test_what_is_left_of_conversions_is_all_in_silence_and_less_where_columns_tell():
+    silent, seen = (look_month(make_case(n_days=n).month())[0].attrs["spread_left"] for n in (0, 8))
+    assert silent == dict.fromkeys(silent, 1.0)
+    assert set(silent) == {"ratio_nation", "ratio_province", "gain", "lifetime"}
+    assert seen["lifetime"] < 0.8 * silent["lifetime"]
