@@ -28,7 +28,14 @@ from pipeline.core.grid import domain_grid
 from pipeline.core.metrics import interval
 from pipeline.settings import Settings, load
 from pipeline.store.location import Store
-from pipeline.validate.truth import PLANT_SIZES, score_truth, score_unlisted, true_months
+from pipeline.validate.truth import (
+    PLANT_SIZES,
+    region_sums,
+    score_truth,
+    score_unlisted,
+    scored_regions,
+    true_months,
+)
 from pipeline.validate.version import NATION, Version
 from pipeline.world.make import make_world
 from pipeline.world.physics import Physics
@@ -73,14 +80,15 @@ def score_seed(
 
 def score_event(product: Version, year: int, place: int) -> dict[str, float]:
     """How far the total of one month, the `place`-th of the run, lies below the mean of the others, as ln."""
-    land = product.land
-    proxies = product.cells["co2_proxy_prior"].isel(time=product.months(year)).to_numpy()
-    truth = np.where(land, true_months(product, year), 0.0).sum(axis=(1, 2))
+    nation = scored_regions(product).index(NATION)
+    proxies = np.nan_to_num(product.cells["co2_proxy_prior"].isel(time=product.months(year)).to_numpy())
+    truth = np.where(product.land, true_months(product, year), 0.0)
     members = product.members(NATION, year)
     low, high = interval(members)
-    totals = {"truth": truth, "proxies": np.where(land, proxies, 0.0).sum(axis=(1, 2)), "product": members.mean(axis=0)}
+    totals = {"product": members.mean(axis=0)}
+    totals |= {k: region_sums(product, field)[:, nation] for k, field in (("truth", truth), ("proxies", proxies))}
     fell = {f"fall_{k}": float(np.log(t[place] / np.delete(t, place).mean())) for k, t in totals.items()}
-    return fell | {"event_inside": float(low[place] <= truth[place] <= high[place])}
+    return fell | {"event_inside": float(low[place] <= totals["truth"][place] <= high[place])}
 
 
 def parse_changes(texts: Sequence[str]) -> dict[str, Any]:

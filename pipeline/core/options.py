@@ -67,8 +67,8 @@ class PriorOptions:
     sigma_province_sector: float = 0.25
     sigma_month: float = 0.12
     total_persistence: float = 0.8
-    sigma_month_nation: tuple[float, ...] = (0.08, 0.10, 0.20, 0.10)
-    month_together: float = 0.5
+    sigma_month_nation: tuple[float, ...] = (0.10, 0.12, 0.20, 0.10)
+    month_together: float = 0.7
     month_freedom: float = 4.0
     sigma_cell: tuple[float, ...] = (0.5, 0.8, 1.0, 0.6, 2.0)
     correlation: float = 50.0
