@@ -26,6 +26,13 @@ def test_the_summary_pools_seeds():
     assert alarms.endswith("flagged: 5.0% of 100")
 
 
+def test_the_summary_tells_of_an_event():
+    fell = {"fall_truth": -0.2, "fall_proxies": -0.1, "fall_product": -0.3}
+    rows = [{**row(0.0, 1, 0, 0), **fell, "event_inside": inside} for inside in (1.0, 0.0)]
+    (line,) = [text for text in nature_run.summary(rows) if "event" in text]
+    assert line.endswith("truth -0.200, proxies -0.100, product -0.300; inside 90 %: 50%")
+
+
 @pytest.mark.slow
 def test_posterior_is_closer_to_the_truth_than_the_prior(client):
     scores = nature_run.score_seed(201, {"months": "1", "domain": "111,31,119,39"}, Physics(), client)
