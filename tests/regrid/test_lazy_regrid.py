@@ -86,7 +86,7 @@ def test_constants_are_preserved(value, method, gaps):
 
 
 @given(st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_any_chunking_equals_one_chunk(data):
     method = data.draw(st.sampled_from(METHODS))
     field = source(gaps=0.2)
