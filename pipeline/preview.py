@@ -45,12 +45,12 @@ class Costs:
 
     start: float = 1.0
     prepare: tuple[float, float] = (0.1, 5e-5)
-    observe: tuple[float, float] = (0.4, 4.9e-5)
-    first_look: tuple[float, float] = (0.1, 6.2e-5)
+    observe: tuple[float, float] = (1.0, 4.7e-5)
+    first_look: tuple[float, float] = (1.0, 5.9e-5)
     level: float = 8e-3
     features: tuple[float, float] = (0.05, 1e-5)
     learn: tuple[float, float] = (0.4, 2.3e-5)
-    invert: tuple[float, float] = (0.2, 1.5e-5)
+    invert: tuple[float, float] = (1.0, 1.2e-5)
     member: float = 4e-7
     coarse: tuple[float, float] = (0.03, 1.7e-5)
     fine: tuple[float, float] = (0.2, 1.7e-7)
