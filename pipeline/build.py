@@ -9,6 +9,7 @@ is a unit of work: any worker runs it, the ledger keeps it, nobody does it twice
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,30 +96,10 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     solved = monthly("invert", tasks.invert, given)
     posterior = flow.outputs(solved)
 
-    product = publish.product_path(version)
     # What the ledger says of a version counts for the cubes it was said of, not for cubes made anew in their place.
     empty = flow.create_product(store, settings, version, inputs)
-    run.run(
-        "product 0.25",
-        tasks.write_month_025,
-        [
-            Unit(n, (version, posterior[n]), (settings, product, k, posterior[n], settings.learn))
-            for k, n in enumerate(names.values())
-        ],
-        empty,
-    )
-    if settings.fine:
-        places = {y: [k for k, (year, _) in enumerate(months) if year == y] for y in settings.year}
-        run.run(
-            "product 1 km",
-            tasks.write_tile_001,
-            [
-                Unit(f"{y}-{tile.name}", (version, y), (settings, product, tile, y, places[y]))
-                for y in settings.year
-                for tile in tiles(settings.grid)
-            ],
-            empty,
-        )
+    _write(run, settings, version, [posterior[n] for n in names.values()], empty)
+
     diagnostics = [solved[n]["diagnostics"] for n in names.values()]
     predictions = expected.judged(run.stages, diagnostics, command.peak_memory(client), time.perf_counter() - started)
     if not flow.claim_publication(store, key, version):
@@ -126,7 +107,7 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
         store.remove(mark)
         return build(settings, store, client, progress=progress)
     if settings.report:
-        run.keep_performance(f"{product}/report/performance.html")
+        run.keep_performance(f"{publish.product_path(version)}/report/performance.html")
     account: dict[str, Any] = {
         "stages": run.stages,
         "units": run.used,
@@ -137,6 +118,25 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
     flow.publish_product(store, settings, inputs, version, key, account, models)
     store.remove(mark)
     return Built(version, stages=run.stages, diagnostics=diagnostics, predictions=predictions)
+
+
+def _write(run: Runner, settings: Settings, version: str, posterior: Sequence[str], empty: bool) -> None:
+    """Fill the product's cubes: a unit a month from its `posterior`, then a unit a tile and year."""
+    product = publish.product_path(version)
+    months = [(year, month) for year in settings.year for month in settings.months]
+    coarse = [
+        Unit(f"{y}-{m:02d}", (version, path), (settings, product, k, path, settings.learn))
+        for k, ((y, m), path) in enumerate(zip(months, posterior, strict=True))
+    ]
+    run.run("product 0.25", tasks.write_month_025, coarse, empty)
+    if settings.fine:
+        places = {y: [k for k, (year, _) in enumerate(months) if year == y] for y in settings.year}
+        fine = [
+            Unit(f"{y}-{tile.name}", (version, y), (settings, product, tile, y, places[y]))
+            for y in settings.year
+            for tile in tiles(settings.grid)
+        ]
+        run.run("product 1 km", tasks.write_tile_001, fine, empty)
 
 
 def main(argv: list[str] | None = None) -> int:

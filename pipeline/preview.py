@@ -66,10 +66,11 @@ class Costs:
 
 
 COSTS = Costs()
-"""From runs of one month of 4 x 4 degrees, four of 12 x 12 and four of all of China (12 000, 62 000 and 260 000 columns
-a month, 50 members) on two cores of a shared machine; `sharpness` from these and a national year, whose DOFS then
-came out at 0.90 times what it says, single months at 0.56 (January) to 1.38 (May), regions at 0.7 to 1.1; columns at
-0.95 to 1.09 for the nation, up to 1.6 for a box of 2 x 2 degrees."""
+"""Times from a national year and two national months on two cores that did nothing else, and two months of 10 x 10
+degrees (272 000 and 11 000 to 14 000 columns a month, 50 members); memory from runs of one month of 4 x 4 degrees, four
+of 12 x 12 and four of all of China on a shared machine. `sharpness` from these and a national year, whose DOFS came out
+at 0.90 times what it says, single months at 0.56 (January) to 1.38 (May), regions at 0.7 to 1.1; columns at 0.95 to
+1.09 for the nation, up to 1.6 for a box of 2 x 2 degrees."""
 
 
 @dataclass(frozen=True)

@@ -110,3 +110,14 @@ def built(world, client) -> Built:
 
     result = build(settings_for(world), Store(world), client, progress=False)
     return Built(world, result.version, result.stages)
+
+
+@pytest.fixture(scope="module")
+def moto():
+    """Address of an S3 server that takes any key: for quick tests."""
+    from moto.server import ThreadedMotoServer
+
+    made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    made.start()
+    yield "http://{}:{}".format(*made.get_host_and_port())
+    made.stop()

@@ -66,7 +66,7 @@ def departures(
     background = copy.copy(model)
     background.left = 1.0
     nothing = np.zeros(model.state.size)
-    moved = background.linearise(nothing).forward(draws[:, :_DRAWS]).astype(model.matrix.dtype)
+    moved = background.linearise(nothing).forward(draws[:, :_DRAWS])
     changed = model.matrix @ moved
     spread = model.unit**2 * np.einsum("ij,ij->i", changed, changed).astype(float) / moved.shape[1]
     return Departures(column - background.columns(nothing), column - model.columns(z), error, spread)

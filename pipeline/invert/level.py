@@ -161,11 +161,11 @@ class _Problem:
         self.gain, self.season = options.sigma_gain, options.sigma_season
         self.persistence, self.freedom = prior.total_persistence, prior.month_freedom
         sizes = {"totals": n, "ratio_nation": _S, "ratio_province": n, "gain": 1, _SEASON: 2, _PLACE: self.regions}
-        self.sizes = sizes | {"year": n, "month": n, "month_nation": _S}
+        sizes |= {"year": n, "month": n, "month_nation": _S}
         years = sorted({month[:4] for month in months})
         names = [(b, "") for b in _LASTING] + [("year", y) for y in years]
         names += [(b, m) for m in months for b in _MONTHLY]
-        starts = np.cumsum([0, *(self.sizes[b] for b, _ in names)])
+        starts = np.cumsum([0, *(sizes[b] for b, _ in names)])
         self.size = int(starts[-1])
         self.places = {k: slice(int(a), int(b)) for k, a, b in zip(names, starts[:-1], starts[1:], strict=True)}
         self.months, self.scale = list(months), np.ones(len(months))
@@ -173,7 +173,7 @@ class _Problem:
         self.local = [np.r_[tuple(self.places[k] for k in self._seen(month))] for month in months]
         self._common = {
             "month": np.eye(n) * prior.sigma_month,
-            "ratio_nation": np.tile(np.diag(np.broadcast_to(options.sigma_ratio_nation, _S)), (self.regions, 1)),
+            "ratio_nation": np.tile(np.eye(_S), (self.regions, 1)) * options.sigma_ratio_nation,
             "ratio_province": np.eye(n) * options.sigma_ratio_province,
             "gain": np.full((n, 1), options.sigma_gain),
             _PLACE: np.repeat(np.eye(self.regions), _S, axis=0) * options.level_error_place,
@@ -218,7 +218,7 @@ class _Problem:
             self.co2[m] = _Sum(self._design(m, nox=False), self.co2[m].left)
 
     def blocks(self, z: NDArray[np.float64], month: int) -> dict[str, NDArray[np.float64]]:
-        """Z of a month as `pipeline.invert.state` has it, (size, ...): the season goes with the gain."""
+        """The level blocks of a month as `pipeline.invert.state` has it, (size, ...): the season goes with the gain."""
         at = {name: z[self.places[name, when]] for name, when in self._seen(self.months[month])}
         season = np.tensordot(self.wave[month], at[_SEASON], (0, 0))[None]
         return {

@@ -135,10 +135,10 @@ class Tangent:
     """dv = V dz with v the vector that the matrix multiplies, and its transpose."""
 
     model: ColumnModel
-    nox: NDArray[np.float64]
-    cell_nox: NDArray[np.float64]
-    survival: NDArray[np.float64]
-    slope: NDArray[np.float64]
+    nox: NDArray[np.floating]
+    cell_nox: NDArray[np.floating]
+    survival: NDArray[np.floating]
+    slope: NDArray[np.floating]
 
     def forward(self, dz: NDArray) -> NDArray[np.floating]:
         """V dz, (blocks + backgrounds, k), in the precision of the matrix."""

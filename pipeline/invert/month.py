@@ -195,8 +195,8 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
     pushed = np.asarray(model.matrix.T @ (weight * noise).astype(model.matrix.dtype), float)
     if level is not None:
         # What the level's draw already explains is not left for the cells to explain.
-        pushed -= weighted_normal(*rows, tangent.forward(shift)).astype(float)
-    probes = tangent.adjoint(weighted_normal(*rows, _push(model, optimum.z, signs)).astype(float))
+        pushed -= weighted_normal(*rows, tangent.forward(shift))
+    probes = tangent.adjoint(weighted_normal(*rows, _push(model, optimum.z, signs)))
     rhs = free * np.concatenate([xi + tangent.adjoint(pushed), probes], axis=1)
     solved, _ = conjugate_gradient(
         tangent, rows[1], rhs, tolerance, matrix=rows[0], free=free, precondition=optimum.near

@@ -69,7 +69,7 @@ def minimise(
         step += 1
         tangent = model.linearise(z)
         residual = ((column - modelled) / model.unit * weight).astype(model.matrix.dtype)
-        gradient = tangent.adjoint((model.matrix.T @ residual).astype(float)[:, None]) - z[:, None]
+        gradient = tangent.adjoint((model.matrix.T @ residual)[:, None]) - z[:, None]
         if near is None or step in _REMADE:
             near = Preconditioner(tangent, matrix, curvature, free)
         direction, used = conjugate_gradient(tangent, curvature, free * gradient, _FORCING, _MOST, matrix, free, near)
@@ -109,7 +109,7 @@ def conjugate_gradient(
     matrix: sparse.csr_matrix | None = None,
     free: NDArray | float = 1.0,
     precondition: Preconditioner | None = None,
-) -> tuple[NDArray[np.float64], int]:
+) -> tuple[NDArray[np.floating], int]:
     """Solve (I + V^T H^T W H V) x = rhs for several right sides at once, preconditioned (`Preconditioner`).
 
     Parameters
@@ -124,7 +124,7 @@ def conjugate_gradient(
 
     Returns
     -------
-    Solutions (size, k) and the number of products with the matrix.
+    Solutions (size, k) in the precision of the matrix, and the number of products with it.
     """
     h = tangent.model.matrix if matrix is None else matrix
     precondition = precondition or Preconditioner(tangent, h, weight, free)
@@ -182,11 +182,11 @@ class Preconditioner:
             few = self.shared[first : first + _AT_ONCE]
             directions = np.zeros((state.size, few.size), matrix.dtype)
             directions[few, np.arange(few.size)] = 1.0
-            columns[:, first : first + few.size] = part @ tangent.forward(directions).astype(matrix.dtype)
+            columns[:, first : first + few.size] = part @ tangent.forward(directions)
         columns *= np.sqrt(weight[chosen] * (weight.size / max(chosen.size, 1)))[:, None].astype(matrix.dtype)
         self.factor = cho_factor(np.eye(self.shared.size) + (columns.T @ columns).astype(float))
 
-    def __call__(self, residual: NDArray) -> NDArray[np.float64]:
+    def __call__(self, residual: NDArray) -> NDArray[np.floating]:
         """Apply to (size, k)."""
         result = self.scale * residual
         result[self.shared] = cho_solve(self.factor, residual[self.shared])

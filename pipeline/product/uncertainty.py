@@ -34,9 +34,9 @@ def inflate(members: NDArray[np.floating], factor: NDArray[np.floating] | float)
 
 
 LEAST_SPREAD = {1e2: 1.3, 1e4: 0.95, 5e4: 0.90, 1.5e5: 0.66, 3e5: 0.48, 7e5: 0.38, 2e6: 0.30}
-"""Least sigma of ln of a cell's emission by its size in t a month, linear in ln between: what 90 % coverage took in a
-simulated worlds whose seeds are not the tests' (`docs/learning.md`). Where dim cells are much alike in what is
-believed of them their truths differ most."""
+"""Least sigma of ln of a cell's emission by its size in t a month, linear in ln between: what 90 % coverage took in
+simulated worlds whose seeds are not those of the tests (`docs/learning.md`). Small emitters, much alike to proxies,
+differ most."""
 PERHAPS_NONE = 10.0
 """t a month: so little may be nothing at all."""
 ROUNDS = 4

@@ -58,6 +58,18 @@ def test_the_driver_dies_in_each_stage_and_nothing_is_done_twice(store, undistur
     check_same(store, summary["version"], undisturbed)
 
 
+def check_resumed(store, last, undisturbed):
+    """The error told of --resume, and that finishes without doing anything again."""
+    assert "--resume" in last
+    done = in_ledger(store.url)
+    assert "observe" in {stage for stage, _ in done}
+    resumed = Driver(store.url)
+    code, summary, errors = resumed.finish()
+    assert code == 0, errors
+    assert not done & set(resumed.begins())
+    check_same(store, summary["version"], undisturbed)
+
+
 def test_the_scheduler_dies_and_the_run_is_resumed(store, undisturbed, tmp_path):
     with processes() as start:
         address, scheduler, _ = start_cluster(start, tmp_path)
@@ -69,14 +81,7 @@ def test_the_scheduler_dies_and_the_run_is_resumed(store, undisturbed, tmp_path)
     last = errors.strip().splitlines()[-1]
     # A fast machine may be a stage further before the signal arrives.
     assert last.startswith(f"error: the scheduler {address} was lost during "), errors
-    assert "--resume" in last
-    done = in_ledger(store.url)
-    assert "observe" in {stage for stage, _ in done}
-    resumed = Driver(store.url)
-    code, summary, errors = resumed.finish()
-    assert code == 0, errors
-    assert not done & set(resumed.begins())
-    check_same(store, summary["version"], undisturbed)
+    check_resumed(store, last, undisturbed)
 
 
 def test_driver_and_all_workers_of_an_outside_cluster_die_and_others_take_over(store, undisturbed, tmp_path):
@@ -107,14 +112,7 @@ def test_all_workers_of_an_outside_cluster_die_for_good_and_the_run_is_resumed(s
     assert code == 5, errors
     last = errors.strip().splitlines()[-1]
     assert re.match(r"error: \d+ tasks waited for 5 s and no worker worked on any \(workers: none\)", last), errors
-    assert "--resume" in last
-    done = in_ledger(store.url)
-    assert "observe" in {stage for stage, _ in done}
-    resumed = Driver(store.url)
-    code, summary, errors = resumed.finish()
-    assert code == 0, errors
-    assert not done & set(resumed.begins())
-    check_same(store, summary["version"], undisturbed)
+    check_resumed(store, last, undisturbed)
 
 
 def test_workers_that_come_and_go_lose_nothing(store, undisturbed):

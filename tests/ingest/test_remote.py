@@ -4,7 +4,6 @@ import uuid
 
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 
 from pipeline.core.errors import InputError
 from pipeline.ingest import sources
@@ -197,20 +196,12 @@ def test_a_granule_that_cannot_be_fetched_is_in_the_ledger_and_the_others_are_us
     assert run(Request("tropomi_no2", urls, Store(str(tmp_path / "s")))).statuses == {"used": 1}
 
 
-@pytest.fixture(scope="module")
-def s3():
-    made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    made.start()
-    yield "http://{}:{}".format(*made.get_host_and_port())
-    made.stop()
-
-
 @pytest.fixture
-def bucket(s3, monkeypatch):
+def bucket(moto, monkeypatch):
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
-    options = {"client_kwargs": {"endpoint_url": s3}}
+    options = {"client_kwargs": {"endpoint_url": moto}}
     name = f"granules-{uuid.uuid4().hex[:8]}"
     s3fs.S3FileSystem(**options).mkdir(name)
     return name, options

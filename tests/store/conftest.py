@@ -8,16 +8,6 @@ from pipeline.core.options import StorageOptions
 from pipeline.store.location import Store
 
 
-@pytest.fixture(scope="module")
-def moto():
-    from moto.server import ThreadedMotoServer
-
-    made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    made.start()
-    yield "http://{}:{}".format(*made.get_host_and_port())
-    made.stop()
-
-
 @pytest.fixture(params=["folder", "moto"])
 def store(request, tmp_path, monkeypatch):
     if request.param == "folder":
