@@ -179,6 +179,7 @@ def summary(
     lines += [
         f"{t['period']}: {t['mean'] / 1e9:.3f} Gt CO2 ({t['p05'] / 1e9:.3f}-{t['p95'] / 1e9:.3f}, 90 %) {t['region']}"
         + (", synthetic" if synthetic else "")
+        + (", reduced state" if settings.inversion.leaves else "")
         for t in totals
     ]
     lines += [f"product  {store.address(product)}", *([f"report   {report}"] if report else [])]

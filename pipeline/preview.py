@@ -40,6 +40,9 @@ class Costs:
     unit_base, unit_month : GiB that a worker must have: imports, and a month of the whole country at its largest.
     fine_bytes : of one national month at 1 km, packed.
     coverage : share of cells and days with a column where no cube is there to be looked at.
+    reduced : share of the time of first look and invert that a reduced state takes (`InversionOptions.leaves`): at
+        least, and for each leaf over a cell of the domain.
+    merged : leaves over cells of the domain at which about half of the information is left.
     sharpness : how well a column of signal to noise 1 tells the cell below it (`pipeline.coverage.expected_dofs`).
     """
 
@@ -62,6 +65,8 @@ class Costs:
     unit_month: float = 2.5
     fine_bytes: float = 60e6
     coverage: float = 0.4
+    reduced: tuple[float, float] = (0.2, 1.6)
+    merged: float = 0.15
     sharpness: float = 0.025
 
 
@@ -70,7 +75,8 @@ COSTS = Costs()
 degrees (272 000 and 11 000 to 14 000 columns a month, 50 members); memory from runs of one month of 4 x 4 degrees, four
 of 12 x 12 and four of all of China on a shared machine. `sharpness` from these and a national year, whose DOFS came out
 at 0.90 times what it says, single months at 0.56 (January) to 1.38 (May), regions at 0.7 to 1.1; columns at 0.95 to
-1.09 for the nation, up to 1.6 for a box of 2 x 2 degrees."""
+1.09 for the nation, up to 1.6 for a box of 2 x 2 degrees. Of reduced states: one national July with 2000 to 8000
+leaves."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,9 @@ def predict(settings: Settings, store: Store, grid: Grid | None = None, workers:
     cells = grid.n_lat * grid.n_lon
     busy = min(workers, len(settings.year) * len(settings.months))
     work = seen.columns * COSTS.column_bytes + cells * settings.inversion.members * COSTS.member_bytes
+    share = _leaves(settings)
     return Prediction(
-        seen.dofs,
+        None if seen.dofs is None else seen.dofs * share * (1 + COSTS.merged) / (share + COSTS.merged),
         seen.columns,
         stages,
         COSTS.driver,
@@ -178,25 +185,32 @@ def stage_seconds(
     months = len(settings.year) * len(settings.months)
     cells = settings.grid.n_lat * settings.grid.n_lon
     fine = cells * FINE_PER_COARSE**2 / len(list(tiles(settings.grid)))
-    given = columns * settings.inversion.members * costs.member
 
     def of(cost: tuple[float, float], pieces: float) -> float:
         return cost[0] + pieces * cost[1]
 
+    given = columns * settings.inversion.members * costs.member
+    reduced = min(1.0, of(costs.reduced, _leaves(settings))) if settings.inversion.leaves else 1.0
     unit = {
         "prepare": of(costs.prepare, prepared_cells),
         "observe": of(costs.observe, columns),
-        "first look": of(costs.first_look, columns),
+        "first look": of(costs.first_look, columns) * reduced,
         "level": costs.level * months**2,
         "features": of(costs.features, cells),
         "learn": of(costs.learn, cells * months),
-        "invert": of(costs.invert, columns) + given,
+        "invert": (of(costs.invert, columns) + given) * reduced,
         "product 0.25": of(costs.coarse, cells),
         "product 1 km": of(costs.fine, fine * len(settings.months)),
     }
     counts = unit_counts(settings)
     seconds = {name: unit[name] * -(-count // workers) for name, count in counts.items()}
     return {"start": costs.start, **seconds}
+
+
+def _leaves(settings: Settings) -> float:
+    """Leaves of the state over cells of the domain, at most 1."""
+    cells = settings.grid.n_lat * settings.grid.n_lon
+    return min(1.0, (settings.inversion.leaves or cells) / cells)
 
 
 def prepared_cells(store: Store, grid: Grid) -> int:

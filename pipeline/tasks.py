@@ -27,6 +27,7 @@ from pipeline.invert.model import Observations
 from pipeline.invert.month import Month, look_month, solve_month
 from pipeline.invert.observe import as_soundings, merge_columns, observe_month, observe_tracks
 from pipeline.invert.prior import CLASS_SECTOR, Proxies, build_prior, climatological_temperature, other_nox
+from pipeline.invert.reduce import reduced
 from pipeline.invert.state import Found, Land, build_state, total_root
 from pipeline.invert.tracks import Soundings, passive
 from pipeline.learn import features
@@ -278,6 +279,9 @@ def open_month(store: Store, settings: Settings, grid: Grid, year: int, month: i
         (settings.seed, f"{year}-{month:02d}"),
         month_seconds(year, month),
     )
+    if settings.inversion.leaves:
+        basis = reduced(grid, state, problem.observations, problem.blocks, settings.inversion.leaves)
+        problem = replace(problem, reduced=basis)
     return Problem(problem, groups, settings.grid)
 
 

@@ -122,6 +122,8 @@ class InversionOptions:
     members : draws of the posterior.
     iterations : Gauss-Newton steps at most.
     sample_share : share of the observations (reweighted) that the members' covariance is built from.
+    leaves : solve a reduced state of about so many leaves of a quadtree (`pipeline.invert.reduce`) instead of every
+        cell; 0: every cell. For quick looks: 4000 for all of China.
     """
 
     nox_ratio: tuple[float, ...] = (1.0, 2.0, 10.0, 1.3)
@@ -153,6 +155,7 @@ class InversionOptions:
     members: int = 50
     iterations: int = 15
     sample_share: float = 0.2
+    leaves: int = 0
 
     def __post_init__(self) -> None:
         for name in ("nox_ratio", "daytime"):
@@ -160,6 +163,8 @@ class InversionOptions:
                 raise ValueError(f"{name} needs one value for each of {', '.join(SECTORS)}")
         if self.sigma_gain <= 0:
             raise ValueError(f"sigma_gain = {self.sigma_gain}: must be positive, the season's error goes with it")
+        if self.leaves < 0:
+            raise ValueError(f"leaves = {self.leaves}: a number of leaves, or 0 for every cell")
         if self.members < 2:
             raise ValueError(f"members = {self.members}: a spread takes at least 2")
 

@@ -174,6 +174,16 @@ class Tangent:
         dz[state.blocks["background"]] += dv[start:]
         return dz
 
+    def of_entries(self, change: NDArray) -> NDArray[np.float64]:
+        """What the matrix multiplies when CO2 sources change by factors exp(change), (n_entry, k), and nothing else."""
+        state, model = self.model.state, self.model
+        entry = np.zeros((state.cell.size, change.shape[1]))
+        entry[: state.n_china] = self.nox[: state.n_china] * change[: state.n_china]
+        cell = model.sum_entries(entry)
+        parts = [a @ (c * cell) for a, c in zip(model.aggregate, self.survival, strict=True)]
+        nothing = np.zeros((model.matrix.shape[1] - model.n_block, change.shape[1]))
+        return np.concatenate([*parts, nothing])
+
     def curvature(self, matrix: sparse.csr_matrix, weight: NDArray) -> NDArray[np.float64]:
         """About the diagonal of I + V^T H^T W H V, (size, 1 or k): products between different blocks left out."""
         state, model = self.model.state, self.model

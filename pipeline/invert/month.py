@@ -20,6 +20,7 @@ from pipeline.invert.level import Evidence, Level, likelihood, prior_noise
 from pipeline.invert.model import ColumnModel, Observations, weighted_normal
 from pipeline.invert.noise import column_errors
 from pipeline.invert.prior import CLASS_SECTOR
+from pipeline.invert.reduce import Basis
 from pipeline.invert.solve import Optimum, conjugate_gradient, minimise
 from pipeline.invert.state import LEVEL, State
 from pipeline.invert.tracks import Soundings, group_factors, passive
@@ -65,6 +66,7 @@ class Month:
     region_group : training group of each region; soundings : XCO2 of the month.
     key : what seeds the month's own random numbers; its first part seeds those that last through the year.
     seconds : length of the month.
+    reduced : what it is solved in instead of all of its state (`pipeline.invert.reduce`).
     """
 
     grid: Grid
@@ -78,6 +80,12 @@ class Month:
     options: InversionOptions
     key: tuple[object, ...]
     seconds: float
+    reduced: Basis | None = None
+
+    @property
+    def basis(self) -> Basis:
+        """What the month is solved in."""
+        return self.reduced or Basis(self.state, self.observations, self.blocks)
 
     @property
     def silent(self) -> bool:
@@ -134,8 +142,9 @@ def look_month(month: Month) -> tuple[xr.Dataset, Evidence, NDArray[np.float64]]
 def _fit(
     month: Month, left: NDArray[np.float64], level: Level | None = None, start: NDArray[np.float64] | None = None
 ) -> Fit:
-    state, observations, options = month.state, month.observations, month.options
-    model = ColumnModel(state, observations, month.blocks, month.transport, options, left=left)
+    basis, options = month.basis, month.options
+    state, observations = basis.state, basis.observations
+    model = ColumnModel(state, observations, basis.blocks, month.transport, options, left=basis.left(left))
     # Alone, a month cannot tell the gain from the emission.
     free = state.free(("gain",) if level is None else LEVEL)
     begin = np.zeros(state.size) if start is None else start
@@ -155,7 +164,7 @@ def variance_left(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
     state = month.state
     own = _share_left(*(state.log_nox @ state.mix(d) for d in (draws.prior, draws.linear)))
     kind = np.append(state.source, np.full(state.cell.size - state.n_china, -1))
-    weight, usual = fit.model.nox(fit.optimum.z)[:, 0], own.copy()
+    weight, usual = month.basis.split(fit.model.nox(fit.optimum.z)[:, 0]), own.copy()
     for k in np.unique(kind):
         of_kind = np.flatnonzero(kind == k)
         order = of_kind[np.argsort(weight[of_kind], kind="stable")]
@@ -181,14 +190,16 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
     level: an exact draw from N(z*, P) with P at the optimum.
     """
     model, state, optimum, error, free = fit.model, month.state, fit.optimum, fit.error, fit.free
-    key, n = month.key, month.options.members
-    xi = _prior_noise(state, n, key)
+    basis, key, n = month.basis, month.key, month.options.members
+    whole = _prior_noise(state, n, key)
+    xi = basis.project(whole)
     shift = np.zeros_like(xi)
     for name, values in ({} if level is None else level.draws).items():
-        shift[state.blocks[name]] = values - optimum.z[state.blocks[name], None]
+        where = basis.state.blocks[name]
+        shift[where] = values - optimum.z[where, None]
     signs = generator("probes", *key).choice([-1.0, 1.0], size=(state.n_cell, _PROBES))
     if not error.size:
-        return Draws(xi, xi, xi, np.zeros((state.n_china, _PROBES)), signs)
+        return Draws(whole, whole, whole, np.zeros((state.n_china, _PROBES)), signs)
     rows, tangent = fit.rows, model.linearise(optimum.z)
     noise = generator("noise", *key).standard_normal((error.size, n)).astype(model.matrix.dtype)
     weight = (model.unit / error)[:, None]
@@ -196,14 +207,15 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
     if level is not None:
         # What the level's draw already explains is not left for the cells to explain.
         pushed -= weighted_normal(*rows, tangent.forward(shift))
-    probes = tangent.adjoint(weighted_normal(*rows, _push(model, optimum.z, signs)))
+    probes = tangent.adjoint(weighted_normal(*rows, tangent.of_entries(basis.mean(signs[state.cell]))))
     rhs = free * np.concatenate([xi + tangent.adjoint(pushed), probes], axis=1)
     solved, _ = conjugate_gradient(
         tangent, rows[1], rhs, tolerance, matrix=rows[0], free=free, precondition=optimum.near
     )
     linear = solved[:, :n] + (shift if level is not None else (1.0 - free) * xi)
-    response = state.log_co2 @ state.mix(solved[:, n:])
-    return Draws(optimum.z[:, None] + linear, linear, xi, response, signs)
+    response = state.log_co2 @ state.mix(basis.lift(solved[:, n:]))
+    posterior = basis.lift(optimum.z[:, None] + linear, whole)
+    return Draws(posterior, basis.lift(linear, whole), whole, response, signs)
 
 
 def sampled_rows(
@@ -219,7 +231,7 @@ def sampled_rows(
 
 def _evidence(month: Month, fit: Fit, co2: NDArray[np.float64]) -> Evidence:
     """What the month says of provinces and groups; `co2` (sector, lat, lon) is the first look's mean, t."""
-    log, precision = _province_nox(month, fit)
+    log, precision = _province_nox(fit)
     state = month.state
     looked, factor, factor_precision = _group_co2(month, co2.sum(axis=0).ravel())
     nox, mean = (np.asarray(state.membership.T @ x[: state.n_china]) for x in (state.mean_nox, state.mean_co2))
@@ -248,13 +260,13 @@ def _group_co2(
     return looked, np.where(seen, factor, 1.0), np.where(np.outer(seen, seen), precision, 0.0)
 
 
-def _province_nox(month: Month, fit: Fit) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _province_nox(fit: Fit) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The likelihood of each province's NOx, its prior taken out (`pipeline.invert.level`).
 
     With w the NOx of the entries over that of their province, ln NOx_p changes by w^T L dz: its prior and posterior
     covariances are w^T L L^T w and w^T L P L^T w.
     """
-    state, model = month.state, fit.model
+    model, state = fit.model, fit.model.state
     china, regions = slice(0, state.n_china), state.membership.shape[1] // len(SECTORS)
     nox = np.asarray(state.membership.T @ state.mean_nox[china])
     mean = nox.reshape(regions, -1).sum(axis=1)
@@ -286,17 +298,6 @@ def _prior_noise(state: State, n: int, key: tuple[object, ...]) -> NDArray[np.fl
     return xi
 
 
-def _push(model: ColumnModel, z: NDArray, signs: NDArray) -> NDArray[np.float64]:
-    """What the matrix multiplies when each cell's CO2 sources change by a factor exp(sign)."""
-    tangent, state = model.linearise(z), model.state
-    entry = np.zeros((state.cell.size, signs.shape[1]))
-    entry[: state.n_china] = tangent.nox[: state.n_china] * signs[state.cell[: state.n_china]]
-    cell = model.sum_entries(entry)
-    parts = [a @ (c * cell) for a, c in zip(model.aggregate, tangent.survival, strict=True)]
-    nothing = np.zeros((model.matrix.shape[1] - model.n_block, signs.shape[1]))
-    return np.concatenate([*parts, nothing])
-
-
 def _summarise(month: Month, fit: Fit, draws: Draws, level: Level | None) -> xr.Dataset:
     state, grid, observations = month.state, month.grid, month.observations
     prior_members, members = _members(month, draws, fit, level)
@@ -310,6 +311,8 @@ def _summarise(month: Month, fit: Fit, draws: Draws, level: Level | None) -> xr.
         "n_xco2": np.bincount(month.soundings.cell, minlength=state.n_cell).astype(float),
     }
     before = _by_sector(state, state.mean_co2[:, None])
+    as_solved = {k: month.basis.project(d) for k, d in both.items()}
+    attrs = summary(fit.model, fit.optimum, observations.column, fit.error, as_solved) | month.basis.told
     by_sector = np.moveaxis(_by_sector(state, members), -1, 0).reshape(-1, len(SECTORS), *grid.shape)
     return xr.Dataset(
         {
@@ -318,14 +321,14 @@ def _summarise(month: Month, fit: Fit, draws: Draws, level: Level | None) -> xr.
             **{name: (("lat", "lon"), values.reshape(grid.shape)) for name, values in layers.items()},
         },
         coords=grid.coords(),
-        attrs=summary(fit.model, fit.optimum, observations.column, fit.error, both),
+        attrs=attrs,
     )
 
 
 def _with_consistency(month: Month, fit: Fit, draws: Draws, solved: xr.Dataset) -> xr.Dataset:
     """The solution with statistics of innovations and residuals by cell, and by training group in `consistency`."""
     state, cell, column = month.state, month.observations.cell, month.observations.column
-    seen = departures(fit.model, fit.optimum.z, column, fit.error, draws.prior)
+    seen = departures(fit.model, fit.optimum.z, column, fit.error, month.basis.project(draws.prior))
     n_group = len(solved.attrs["lifetime"])
     layers = pooled(seen, cell, state.n_cell)
     fields = {name: (("lat", "lon"), values.reshape(month.grid.shape)) for name, values in layers.items()}
@@ -346,7 +349,7 @@ def _members(
     variance = state.variance(state.log_co2)
     logs = [state.log_co2 @ state.mix(d) for d in (draws.prior, draws.linear)]
     kept = _share_left(*logs)
-    centre = state.log_co2 @ state.mix(fit.optimum.z[:, None])[:, 0]
+    centre = state.log_co2 @ state.mix(month.basis.lift(fit.optimum.z[:, None]))[:, 0]
     means = [state.mean_co2, state.mean_co2 * np.exp(centre - (1 - kept) * variance / 2)]
     both = [_spread(log, mean) for log, mean in zip(logs, means, strict=True)]
     if level is None or month.silent:

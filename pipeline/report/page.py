@@ -101,6 +101,12 @@ def _header(product: Product) -> str:
             '<div class="banner" role="note"><b>SYNTHETIC</b> Some or all of the observations behind this product were '
             "made by a simulation. It shows what the method does; it says nothing about real emissions.</div>"
         )
+    leaves = [int(month["leaves"]) for month in (product.provenance.get("diagnostics") or ()) if "leaves" in month]
+    if leaves:
+        parts.append(
+            f'<div class="sub">Quick look, made with a reduced state of {max(leaves)} leaves: cells of a leaf are told '
+            "from each other by the prior alone.</div>"
+        )
     ancestry = product.provenance.get("ancestry")
     if ancestry:
         parts.append(
