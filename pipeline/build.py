@@ -63,16 +63,18 @@ def build(settings: Settings, store: Store, client: Client, *, fresh: bool = Fal
 
     def monthly(stage: str, function: Any, source: dict[str, Any], suffix: str = ".zarr") -> dict[str, dict[str, Any]]:
         """A stage with one unit a month; `source` holds what each month reads, by month name."""
+        depends = physics if source else settings.unsolved()
         units = [
-            Unit(n, (marks, physics, source.get(n)), (settings, grid, y, m, *([source[n]] if source else [])), suffix)
+            Unit(n, (marks, depends, source.get(n)), (settings, grid, y, m, *([source[n]] if source else [])), suffix)
             for (y, m), n in names.items()
         ]
         return run.run(stage, function, units)
 
     def yearly(stage: str, function: Any, source: dict[int, Any]) -> dict[str, dict[str, Any]]:
         """A stage with one unit a year."""
+        depends = physics if source else settings.unsolved()
         units = [
-            Unit(str(y), (marks, physics, source.get(y)), (settings, grid, y, *([source[y]] if source else [])))
+            Unit(str(y), (marks, depends, source.get(y)), (settings, grid, y, *([source[y]] if source else [])))
             for y in settings.year
         ]
         return run.run(stage, function, units)

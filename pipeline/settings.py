@@ -99,6 +99,11 @@ class Settings(BaseModel):
         """What a unit's own result depends on besides its inputs, through which one month hears of others."""
         return {k: v for k, v in self.science().items() if k not in ("year", "months", "fine", "learn")}
 
+    def unsolved(self) -> dict[str, Any]:
+        """`physics` of what is done before anything is solved: a reduced state has it in common with the whole one."""
+        physics = self.physics()
+        return {**physics, "inversion": {k: v for k, v in physics["inversion"].items() if k != "leaves"}}
+
 
 def load(flags: Mapping[str, Any], config: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Bring the sources of settings together.

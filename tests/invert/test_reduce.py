@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pipeline.build import build
 from pipeline.command import summary
 from pipeline.core.grid import Grid
+from pipeline.core.metrics import interval
 from pipeline.core.options import PriorOptions
+from pipeline.invert.diagnose import cell_sums
 from pipeline.invert.level import solve_level
 from pipeline.invert.month import look_month, solve_month
 from pipeline.invert.prior import CLASSES
@@ -158,6 +160,27 @@ def test_totals_are_those_of_the_level_and_cells_no_narrower(case):
     assert b["averaging_kernel"].mean() < a["averaging_kernel"].mean()
 
 
+@pytest.mark.parametrize("leaves", [0, 12])
+def test_intervals_of_cells_cover_truths_drawn_from_the_prior(leaves):
+    """With leaves the columns are misread, and what they cannot say stays open: nine in ten are inside."""
+    inside = []
+    for seed in range(10):
+        base = make_case(members=100, sample_share=1.0)
+        state, rng = base.state, np.random.default_rng(seed)
+        z = rng.standard_normal(state.size)
+        z[state.blocks["gain"]] = 0.0
+        # Given an emission, nothing is left of its variance.
+        column = base.model(np.float64, left=0.0).columns(z)
+        case = base.with_columns(column + rng.normal(0, 5e-6, column.size), 5e-6)
+        month = case.month((seed, MONTH))
+        solved = look_month(replace(month, reduced=basis_of(case, leaves)) if leaves else month)[0]
+        drawn = state.mean_co2 * np.exp(state.log_co2 @ state.mix(z) - state.variance(state.log_co2) / 2)
+        truth = cell_sums(state, drawn[:, None]).reshape(base.grid.shape)
+        low, high = interval(solved["co2"].sum("sector").values)
+        inside.append(np.mean((truth >= low) & (truth <= high)))
+    assert 0.84 < np.mean(inside) < 0.97
+
+
 def test_no_observation_gives_the_prior_and_its_members():
     case = make_case(n_days=0)
     month = case.month()
@@ -185,7 +208,7 @@ def test_a_negative_number_is_refused():
 
 
 def test_a_product_says_that_it_was_made_so(world, tmp_path, client):
-    """End to end: built, published, and said in provenance, report, cubes and the summary."""
+    """End to end: said in provenance, report, cubes and the summary; a run of every cell takes over what it saw."""
     shutil.copytree(f"{world}/inputs", tmp_path / "inputs")
     store = Store(str(tmp_path))
     settings = settings_for(store.url, inversion={"leaves": 60, "members": 10}, fine=False)
@@ -203,3 +226,9 @@ def test_a_product_says_that_it_was_made_so(world, tmp_path, client):
     assert any("reduced state" in line and "Gt CO2" in line for line in lines)
     cubes = json.loads(store.read_bytes("products", made.version, "emissions_025.zarr", "zarr.json"))
     assert json.loads(cubes["attributes"]["settings"])["inversion"]["leaves"] == 60
+    whole = build(settings_for(store.url, inversion={"members": 10}, fine=False), store, client, progress=False)
+    taken_over = {name for name, stage in whole.stages.items() if stage["kept"] and not stage["done"]}
+    assert taken_over == {"prepare", "observe"}
+    assert not any("leaves" in d for d in whole.diagnostics)
+    page = store.read_bytes("products", whole.version, "report", "index.html").decode()
+    assert "reduced state" not in page.split("</header>")[0]
