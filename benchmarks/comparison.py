@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 
-from benchmarks.nature_run import YEAR, arguments, make_and_build, one_process, parse_changes, parse_seeds
+from benchmarks.nature_run import (
+    YEAR,
+    arguments,
+    make_and_build,
+    one_process,
+    parse_changes,
+    parse_seeds,
+    score_product,
+)
 from pipeline import flow, tasks
 from pipeline.core.errors import UsageError
 from pipeline.core.grid import Grid
@@ -44,7 +52,7 @@ from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
 from pipeline.transport.divergence import monthly_emission
 from pipeline.transport.winds import at_overpass
-from pipeline.validate.truth import region_sums, score_truth, scored_regions, true_months
+from pipeline.validate.truth import region_sums, scored_regions, true_months
 from pipeline.validate.version import NATION, Version
 from pipeline.world.physics import Physics
 
@@ -221,19 +229,29 @@ def score(case: Case, estimate: Estimate) -> dict[str, float]:
     return scores
 
 
-def score_ours(store: Store, version: str) -> dict[str, float]:
-    """The measures of our product, as validation has them."""
-    product = Version(store, version)
-    cells = product.cells["co2_emission"].isel(time=product.months(YEAR)).to_numpy()[:, product.land]
-    return {**score_truth(store, version)[YEAR], "negative": float((cells < 0).mean())}
-
-
 def compare(case: Case) -> dict[str, dict[str, float]]:
     """The measures of ours and of every alternative."""
     return {
-        OURS: score_ours(case.store, case.product.name),
+        OURS: score_product(case.product, YEAR),
         **{name: score(case, method(case)) for name, method in METHODS.items()},
     }
+
+
+def compare_seed(
+    seed: int, settings: Mapping[str, Any], physics: Physics, client: Client
+) -> dict[str, dict[str, float]]:
+    """Make a world, build it, score ours and every alternative."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = make_and_build(folder, seed, settings, physics, client)
+        with dask.config.set(scheduler="synchronous"):
+            return compare(Case.open(*made))
+
+
+def ours_of_seed(seed: int, settings: Mapping[str, Any], physics: Physics, client: Client) -> dict[str, float]:
+    """Make a world, build it, score ours alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        store, _, version = make_and_build(folder, seed, settings, physics, client)
+        return score_product(Version(store, version), YEAR)
 
 
 def average(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -256,10 +274,10 @@ def not_ahead(means: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
-def table(means: Mapping[str, Mapping[str, float]]) -> str:
-    """The rows in Markdown."""
+def table(means: Mapping[str, Mapping[str, float]], first: str = "method") -> str:
+    """The rows in Markdown; `first` heads their names."""
     titles = {**MEASURES, "rms": "RMS bias"}
-    head = ["| method | " + " | ".join(titles.values()) + " |", "|---" * (len(titles) + 1) + "|"]
+    head = [f"| {first} | " + " | ".join(titles.values()) + " |", "|---" * (len(titles) + 1) + "|"]
     rows = [f"| {name} | " + " | ".join(_shown(m, row[m]) for m in titles) + " |" for name, row in means.items()]
     return "\n".join(head + rows)
 
@@ -275,13 +293,9 @@ def switched(physics: Physics) -> dict[str, Physics]:
 
 def cost_of_switches(seeds: Sequence[int], settings: Mapping[str, Any], physics: Physics, client: Client) -> None:
     """Print our measures in every world of `switched`, a line as each is done."""
-    print("| world " + table({}).removeprefix("| method "), flush=True)
+    print(table({}, "world"), flush=True)
     for name, world in switched(physics).items():
-        scored = []
-        for seed in seeds:
-            with tempfile.TemporaryDirectory() as folder:
-                store, _, version = make_and_build(folder, seed, settings, world, client)
-                scored.append({name: score_ours(store, version)})
+        scored = [{name: ours_of_seed(seed, settings, world, client)} for seed in seeds]
         print(table(average(scored)).splitlines()[-1], flush=True)
 
 
@@ -378,10 +392,7 @@ def main() -> None:
             return
         scored = []
         for seed in seeds:
-            with tempfile.TemporaryDirectory() as folder:
-                made = make_and_build(folder, seed, settings, physics, client)
-                with dask.config.set(scheduler="synchronous"):
-                    scored.append(compare(Case.open(*made)))
+            scored.append(compare_seed(seed, settings, physics, client))
             print(f"seed {seed}\n{table(average(scored[-1:]))}\n", flush=True)
     means = average(scored)
     print(f"mean of {len(seeds)} seeds\n{table(means)}\n" + "\n".join(not_ahead(means)))

@@ -17,15 +17,19 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import yaml
 from distributed import Client, LocalCluster
+from numpy.typing import NDArray
 
+from pipeline import flow, tasks
 from pipeline.build import build
 from pipeline.core.grid import domain_grid
-from pipeline.core.metrics import interval
+from pipeline.core.metrics import interval, total_scores
+from pipeline.core.schema import SECTORS
 from pipeline.settings import Settings, load
 from pipeline.store.location import Store
 from pipeline.validate.truth import (
@@ -34,6 +38,7 @@ from pipeline.validate.truth import (
     score_truth,
     score_unlisted,
     scored_regions,
+    size_name,
     true_months,
 )
 from pipeline.validate.version import NATION, Version
@@ -72,10 +77,58 @@ def score_seed(
     """Make a world, build it, score it."""
     with tempfile.TemporaryDirectory() as folder:
         store, loaded, version = make_and_build(folder, seed, settings, physics, client, year)
-        scores = score_truth(store, version)[year] | score_unlisted(store, version)[year]
+        product = Version(store, version)
+        scores = score_product(product, year) | score_unlisted(store, version)[year]
+        scores |= score_level(product, loaded, year)
         if event is not None:
-            scores |= score_event(Version(store, version), year, list(loaded.months).index(event))
+            scores |= score_event(product, year, list(loaded.months).index(event))
         return scores
+
+
+def score_product(product: Version, year: int) -> dict[str, float]:
+    """The measures of a product as validation has them, and its share of cells and months below zero."""
+    cells = product.cells["co2_emission"].isel(time=product.months(year)).to_numpy()[:, product.land]
+    return {**score_truth(product.store, product.name)[year], "negative": float((cells < 0).mean())}
+
+
+def score_level(product: Version, settings: Settings, year: int) -> dict[str, float]:
+    """The nation's bias, z and relative sigma of the year and RMS bias of months, with XCO2 and without it.
+
+    The level is solved again from the evidence of the run's first looks, XCO2 left out, and each member's totals by
+    province and sector are moved by as much as it moves. For whole provinces that is the product without XCO2, exactly;
+    where the domain cuts one, nearly.
+    """
+    nation = scored_regions(product).index(NATION)
+    truth = region_sums(product, np.where(product.land, true_months(product, year), 0.0))[:, [nation]]
+    scores: dict[str, float] = {}
+    for name, members in (
+        ("", product.members(NATION, year)),
+        ("no_xco2_", members_without_xco2(product, settings, year)),
+    ):
+        got = total_scores(members[..., None], truth, nation=0)
+        sigma = members.sum(axis=1).std(ddof=1) / truth.sum()
+        scores |= {f"{name}{k}": got[k] for k in ("national_bias", "national_bias_monthly", "national_z")}
+        scores[f"{name}national_sigma"] = float(sigma)
+    return scores
+
+
+def members_without_xco2(product: Version, settings: Settings, year: int) -> NDArray[np.float64]:
+    """The nation's members had XCO2 been left out of the level, (member, month), t."""
+    looked, prepared = (flow.results_of(product.store, product.name, stage) for stage in ("first look", "prepare"))
+    evidence, years = flow.outputs(looked, "-evidence.npz"), flow.outputs(prepared)
+    months = {m: {"evidence": e, "prepared": years[m[:4]]} for m, e in evidence.items() if m.startswith(str(year))}
+    blind = settings.model_copy(update={"inversion": replace(settings.inversion, xco2=False)})
+    used, left_out = (
+        np.stack([level.log_co2(root, s.prior) for level, root in tasks.levels_of(product.store, s, months).values()])
+        for s in (settings, blind)
+    )
+    moved = np.exp(left_out - used).reshape(len(months), len(product.regions.codes), len(SECTORS), -1)
+    total = np.zeros_like(product.members(NATION, year))
+    for p, code in enumerate(product.regions.codes):
+        if product.regions.in_cn()[p]:
+            for s, sector in enumerate(SECTORS):
+                total += product.members(code, year, sector) * moved[:, p, s].T
+    return total
 
 
 def score_event(product: Version, year: int, place: int) -> dict[str, float]:
@@ -120,8 +173,7 @@ def summary(rows: Sequence[Mapping[str, float]]) -> list[str]:
     table = np.array([[row[c] for c in COLUMNS] for row in rows])
     lines = [line("mean", table.mean(axis=0).tolist()), line("rms", np.sqrt((table**2).mean(axis=0)).tolist())]
     for size in PLANT_SIZES:
-        name = f"{size / 1e6:g}mt"
-        there, found = (sum(row[f"{what}_{name}"] for row in rows) for what in ("plants", "found"))
+        there, found = (sum(row[f"{what}_{size_name(size)}"] for row in rows) for what in ("plants", "found"))
         lines.append(f"unlisted plants of {size / 1e6:g} Mt a year or more found: {found:.0f} of {there:.0f}")
     if "event_inside" in rows[0]:
         fell = {k: np.mean([row[f"fall_{k}"] for row in rows]) for k in ("truth", "proxies", "product")}

@@ -29,6 +29,8 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 _KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """glibc: a worker reuses the memory of its large arrays. By Dask's default it gives every one back to the system, and
 a third of a solve's time went into getting pages again."""
+WORKER_ENVIRON = {**_ONE_THREAD, **_KEEP_MEMORY}
+"""Of a process that computes, from its very start."""
 _TIMEOUT = "20s"
 _LOOK_AFTER = 5.0
 """Seconds between looks at whether local workers are all there, and whether anybody works."""
@@ -113,7 +115,7 @@ def _local(workers: int | None, memory_limit: str, unit_memory: int, options: Cl
     each = MEMORY_LIMIT // most if memory_limit == "auto" else parse_bytes(memory_limit)
     least = options.min_workers
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": {**_ONE_THREAD, **_KEEP_MEMORY}}),
+        dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRON}),
         LocalCluster(
             n_workers=most if least is None else min(max(least, 1), most),
             threads_per_worker=1,

@@ -136,6 +136,13 @@ def outputs(results: Mapping[str, dict[str, Any]], ending: str = "") -> dict[str
     return {name: next(p for p in result["outputs"] if p.endswith(ending)) for name, result in results.items()}
 
 
+def results_of(store: Store, version: str, stage: str) -> dict[str, dict[str, Any]]:
+    """Results of the units of a stage that a version was made from, by name, as the ledger has them."""
+    keys = store.read_json(publish.product_path(version), "provenance.json")["units"][stage]
+    found = {name: Ledger(store, stage).find(name, key) for name, key in keys.items()}
+    return {name: entry["result"] for name, entry in found.items() if entry is not None}
+
+
 def solve_level(run: Runner, settings: Settings, months: Mapping[str, Mapping[str, str]]) -> str:
     """Solve the level of all months together; the path of what was found."""
     unit = Unit("all", (settings.physics(), months), (settings, months), suffix=".npz")

@@ -300,6 +300,18 @@ def _on_domain(problem: Problem, solved: xr.Dataset) -> tuple[xr.Dataset, dict[s
 
 def solve_levels(store: Store, settings: Settings, months: dict[str, dict[str, str]], out: str) -> Result:
     """Solve the level of all months of the run together; `months` holds each month's `evidence` and `prepared`."""
+    levels = {}
+    for name, (level, _) in levels_of(store, settings, months).items():
+        for block in level.optimum:
+            levels[f"{name}.{block}"] = np.column_stack([level.optimum[block], level.draws[block]])
+    save_arrays(store, out, levels)
+    return {"outputs": [out]}
+
+
+def levels_of(
+    store: Store, settings: Settings, months: Mapping[str, Mapping[str, str]]
+) -> dict[str, tuple[Level, NDArray[np.float64]]]:
+    """By month its level, and the root of its year's totals that the level is in."""
     loaded = [load_arrays(store, paths["evidence"]) for paths in months.values()]
     evidence = [Evidence(**{f.name: arrays[f.name] for f in fields(Evidence)}) for arrays in loaded]
     roots = {
@@ -308,12 +320,7 @@ def solve_levels(store: Store, settings: Settings, months: dict[str, dict[str, s
     }
     of_month = [roots[paths["prepared"]] for paths in months.values()]
     solved = solve_level(evidence, of_month, list(months), settings.inversion, settings.prior, settings.seed)
-    levels = {}
-    for name, level in zip(months, solved, strict=True):
-        for block in level.optimum:
-            levels[f"{name}.{block}"] = np.column_stack([level.optimum[block], level.draws[block]])
-    save_arrays(store, out, levels)
-    return {"outputs": [out]}
+    return dict(zip(months, zip(solved, of_month, strict=True), strict=True))
 
 
 def _level(store: Store, path: str, problem: Problem) -> Level:

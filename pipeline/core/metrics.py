@@ -133,16 +133,16 @@ def flagged_blocks(members: NDArray[np.floating], prior: NDArray[np.float64], si
     members : (member, lat, lon), t, 0 outside; prior : (lat, lon), t.
     size : cells along a side of the block centred on each cell, odd; blocks are cut off at the edge of the grid.
     """
-    low = interval(_block_sums(members, size))[0]
-    return np.asarray(low > _block_sums(prior, size))
+    low = interval(block_sums(members, size))[0]
+    return np.asarray(low > block_sums(prior, size))
 
 
 def blocks_with(points: NDArray[np.bool_], size: int = 3) -> NDArray[np.bool_]:
     """Cells whose block (`flagged_blocks`) holds a marked cell, (lat, lon)."""
-    return _block_sums(points, size) > 0.5
+    return block_sums(points, size) > 0.5
 
 
-def _block_sums(field: NDArray, size: int) -> NDArray[np.float64]:
+def block_sums(field: NDArray, size: int = 3) -> NDArray[np.float64]:
     """Sum over the block centred on each cell, over the last two axes."""
     half = size // 2
     padded = np.pad(np.asarray(field, float), [(0, 0)] * (field.ndim - 2) + [(half, half)] * 2)

@@ -86,6 +86,15 @@ class Level:
     optimum: dict[str, NDArray[np.float64]]
     draws: dict[str, NDArray[np.float64]]
 
+    def log_co2(self, root: NDArray[np.float64], prior: PriorOptions) -> NDArray[np.float64]:
+        """Members' deviations of the ln CO2 of each region x sector in the month, (region x sector, member).
+
+        `root` is that of the totals of the month's year (`pipeline.invert.state.total_root`).
+        """
+        nation = np.tile(month_root(prior), (len(root) // _S, 1))
+        at = self.draws
+        return np.asarray(root @ at["totals"] + prior.sigma_month * at["month"] + nation @ at["month_nation"])
+
 
 def likelihood(
     mean: NDArray[np.float64], covariance: NDArray[np.float64], prior_mean: NDArray[np.float64], prior: NDArray
@@ -181,7 +190,8 @@ class _Problem:
         self._nation = np.tile(month_root(prior), (self.regions, 1))
         self._roots = roots
         self.precision = [
-            block_diag(widen(e.precision, model_error(e.inside, options)), e.factor_precision) for e in evidence
+            block_diag(widen(e.precision, model_error(e.inside, options)), options.xco2 * e.factor_precision)
+            for e in evidence
         ]
         self.belongs = [np.eye(e.looked.size)[e.group].T for e in evidence]
         left = np.zeros(n)
@@ -289,6 +299,7 @@ def solve_level(
     ----------
     evidence : of each month; roots : square root of the covariance of ln totals in each month's year.
     months : names of the months, which seed what belongs to a month alone.
+    options : with `xco2` off, XCO2 that a first look has used is left out.
 
     Returns
     -------

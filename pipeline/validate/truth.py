@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.errors import InputError
-from pipeline.core.metrics import blocks_with, cell_scores, flagged_blocks, total_scores
+from pipeline.core.metrics import block_sums, blocks_with, cell_scores, flagged_blocks, total_scores
 from pipeline.store.cubes import open_cube
 from pipeline.store.location import Store
 from pipeline.validate.version import NATION, Version
 
 TRUTH = "truth/emissions_025.zarr"
 PARAMETERS = "truth/parameters.json"
-PLANT_SIZES = (1e6, 2e6, 5e6)
+PLANT_SIZES = (1e6, 2e6, 3e6, 5e6, 8e6, 15e6)
 """t a year; least emission of the plants that `score_unlisted` looks for."""
+FAR_ABOVE = 1.25
+"""Truth over the proxies of a block in which a plant can surely be found."""
 
 
 def score_truth(store: Store, version: str) -> dict[int, dict[str, float]]:
@@ -66,8 +68,13 @@ def score_unlisted(store: Store, version: str) -> dict[int, dict[str, float]]:
 
     One is found where the 3 x 3 block around it is surely above what the proxies say (`flagged_blocks`, over the
     product's months of the year). For each size of `PLANT_SIZES`: `plants_1mt` and so on, how many emit at least so
-    much, and `found_1mt`. `blocks` holds blocks around land cells without any unlisted plant, `false_alarms` those of
-    them that are flagged. Worlds whose truth names no such plants have none.
+    much, and `found_1mt`; its ceiling: `above_1mt`, how many lie in blocks whose truth is above the proxies at all, and
+    `far_above_1mt`, by a quarter (`FAR_ABOVE`). `blocks` holds blocks around land cells without any unlisted plant,
+    `false_alarms` those of them that are flagged. Worlds whose truth names no such plants have none.
+
+    Raises
+    ------
+    InputError : as `true_months`.
     """
     product = Version(store, version)
     years = (store.read_json(PARAMETERS) or {}).get("years", {})
@@ -80,19 +87,27 @@ def _unlisted_of_year(product: Version, year: int, plants: list[dict[str, Any]])
     now, land = product.months(year), product.land
     samples = product.cube("samples_025")["co2_emission"].isel(time=now)
     members = np.where(land, samples.sum("time", skipna=False, dtype=float).transpose("member", "lat", "lon"), 0.0)
-    proxies = product.cells["co2_proxy_prior"].isel(time=now).to_numpy().sum(axis=0)
-    flagged = flagged_blocks(members, np.where(land, proxies, 0.0))
+    proxies = np.where(land, product.cells["co2_proxy_prior"].isel(time=now).to_numpy().sum(axis=0), 0.0)
+    truth = block_sums(np.where(land, true_months(product, year).sum(axis=0), 0.0))
+    flagged, believed = flagged_blocks(members, proxies), block_sums(proxies)
     row, col, inside = product.grid.locate([p["lat"] for p in plants], [p["lon"] for p in plants])
     tonnes = np.array([p["t_per_year"] for p in plants], float)[inside]
     row, col = row[inside], col[inside]
     hidden = np.zeros(product.grid.shape, bool)
     hidden[row, col] = True
     scores: dict[str, float] = {}
+    marks = {"found": flagged, "above": truth > believed, "far_above": truth > FAR_ABOVE * believed}
     for size in PLANT_SIZES:
-        name, large = f"{size / 1e6:g}mt", tonnes >= size
-        scores |= {f"plants_{name}": float(large.sum()), f"found_{name}": float(flagged[row, col][large].sum())}
+        name, large = size_name(size), tonnes >= size
+        scores[f"plants_{name}"] = float(large.sum())
+        scores |= {f"{what}_{name}": float(of[row, col][large].sum()) for what, of in marks.items()}
     without = land & ~blocks_with(hidden)
     return scores | {"blocks": float(without.sum()), "false_alarms": float((without & flagged).sum())}
+
+
+def size_name(size: float) -> str:
+    """``5mt`` for 5e6 t a year, in the names of scores."""
+    return f"{size / 1e6:g}mt"
 
 
 def true_months(product: Version, year: int) -> NDArray[np.float64]:

@@ -9,9 +9,10 @@ from scipy import sparse
 
 from benchmarks import comparison
 from benchmarks.comparison import METHODS, OURS, Case, Estimate, analytical, average, not_ahead, score, switched, table
+from benchmarks.nature_run import score_product
 from pipeline.core.errors import UsageError
 from pipeline.store.location import Store
-from pipeline.validate.truth import true_months
+from pipeline.validate.truth import score_truth, true_months
 from pipeline.world.physics import Physics
 
 from ..conftest import settings_for
@@ -125,9 +126,9 @@ def test_the_table_shows_every_row_and_where_ours_is_not_ahead(case, estimates):
 
 
 def test_ours_is_scored_as_validation_does(case):
-    got = comparison.score_ours(case.store, case.product.name)
+    got = score_product(case.product, 2022)
     assert got["negative"] == 0
-    assert got.items() >= comparison.score_truth(case.store, case.product.name)[2022].items()
+    assert got.items() >= score_truth(case.store, case.product.name)[2022].items()
 
 
 def test_each_piece_of_physics_is_turned_over_once():

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import nature_run
+from pipeline.validate.truth import PLANT_SIZES, size_name
 from pipeline.world.physics import Physics
 
 
@@ -14,7 +15,7 @@ def test_settings_are_read_from_the_command_line():
 
 
 def row(value: float, plants: float, found: float, alarms: float) -> dict[str, float]:
-    sizes = {f"{what}_{n}mt": v for n in (1, 2, 5) for what, v in (("plants", plants), ("found", found))}
+    sizes = {f"{what}_{size_name(s)}": v for s in PLANT_SIZES for what, v in (("plants", plants), ("found", found))}
     return {**dict.fromkeys(nature_run.COLUMNS, value), **sizes, "blocks": 50.0, "false_alarms": alarms}
 
 
@@ -22,7 +23,7 @@ def test_the_summary_pools_seeds():
     mean, rms, *_, plants, alarms = nature_run.summary([row(0.3, 3, 1, 4), row(-0.4, 2, 2, 1)])
     assert mean.split() == ["mean", *["-0.050"] * len(nature_run.COLUMNS)]
     assert rms.split() == ["rms", *["0.354"] * len(nature_run.COLUMNS)]
-    assert plants.endswith("of 5 Mt a year or more found: 3 of 5")
+    assert plants.endswith("of 15 Mt a year or more found: 3 of 5")
     assert alarms.endswith("flagged: 5.0% of 100")
 
 

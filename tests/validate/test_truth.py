@@ -86,6 +86,14 @@ def test_unlisted_plants_are_found_where_the_product_surely_exceeds_the_proxies(
     scores = score_unlisted(store, version)[2022]
     assert [scores[f"plants_{n}mt"] for n in (1, 2, 5)] == [2, 2, 1]
     assert [scores[f"found_{n}mt"] for n in (1, 2, 5)] == [1, 1, 1]
+    truth = true_months(product, 2022).sum(axis=0)
+    ratio = [
+        truth[j - 1 : j + 2, i - 1 : i + 2].sum() / prior[j - 1 : j + 2, i - 1 : i + 2].sum() for j, i in (above, below)
+    ]
+    for kind, least in (("above", 1.0), ("far_above", 1.25)):
+        there = [r > least for r in ratio]
+        assert [scores[f"{kind}_{n}mt"] for n in (1, 5)] == [sum(there), there[0]]
+    assert len({scores["plants_1mt"], scores["far_above_1mt"]}) == 2
     assert none["false_alarms"] - 9 <= scores["false_alarms"] < none["false_alarms"]
     assert scores["blocks"] < none["blocks"]
 
