@@ -113,6 +113,13 @@ def keep(job: Job, file: Path) -> float:
     return seconds
 
 
+def new_processes(n: int) -> ProcessPoolExecutor:
+    """A pool of `n` processes with the environment of workers; every task has one of its own."""
+    # Malloc and BLAS read it when a process starts, so that children must be new ones, not forks.
+    os.environ.update(WORKER_ENVIRON)
+    return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1)
+
+
 def run(files: Mapping[Job, Path], processes: int) -> list[str]:
     """Score the jobs whose files are not there, each in a process of its own; what failed and why, a line each."""
     failed = list[str]()
@@ -120,10 +127,7 @@ def run(files: Mapping[Job, Path], processes: int) -> list[str]:
     print(f"{len(files)} seeds and worlds, {len(files) - len(waiting)} kept", file=sys.stderr, flush=True)
     if not waiting:
         return failed
-    # Malloc and BLAS read these when a process starts, so that children must be new ones, not forks.
-    os.environ.update(WORKER_ENVIRON)
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawned, max_tasks_per_child=1) as pool:
+    with new_processes(processes) as pool:
         futures = {pool.submit(keep, job, file): job for job, file in waiting}
         for future in as_completed(futures):
             job, error = futures[future], future.exception()
