@@ -1,11 +1,11 @@
 """Makes the tables of docs/inversion.md and docs/comparison.md, all or some, and continues where it was broken off.
 
-    python -m benchmarks.tables --processes 2                   # all
-    python -m benchmarks.tables national regional               # some
-    python -m benchmarks.tables --show --recall docs/inversion/recall.png       # print and draw what is there
+    python -m benchmarks.tables FOLDER --processes 2                            # all
+    python -m benchmarks.tables FOLDER --only national regional                 # some
+    python -m benchmarks.tables FOLDER --show --recall docs/inversion/recall.png        # print and draw what is there
 
 Each seed is a world of its own, made, built and scored in a process of its own; its scores go into a JSON file of
-`--folder` as soon as they are there. A seed whose file is there by the same code and settings is kept. A process of a
+FOLDER as soon as they are there. A seed whose file is there by the same code and settings is kept. A process of a
 national seed takes about 4 GB, of a regional one 1 GB.
 """
 
@@ -36,7 +36,7 @@ from pipeline.world.physics import Physics
 SMALL = "112,30,118,36"
 REGION = "111,31,119,39"
 WITH_PLANTS = ("national", "regional")
-SETS = (*WITH_PLANTS, "lockdown", "comparison", "wrong", "switches")
+SETS = (*WITH_PLANTS, "lockdown", "comparison", "comparison_gain", "switches")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def jobs_of(name: str, seeds: Sequence[int] | None = None, changes: Mapping[str,
         "regional": (range(201, 221), Job(name, 0, {"domain": REGION, **whole})),
         "lockdown": (range(231, 241), Job(name, 0, {"domain": REGION, "months": "1-4"}, year=2020, event=2)),
         "comparison": (range(301, 303), Job(name, 0, {"domain": SMALL, "months": "1,4,7,10"})),
-        "wrong": (range(301, 303), Job(name, 0, some, on=("gain", "ratio_nation"))),
+        "comparison_gain": (range(301, 303), Job(name, 0, some, on=("gain", "ratio_nation"))),
         "switches": (range(301, 302), Job(name, 0, some)),
     }
     chosen, job = usual[name]
@@ -94,21 +94,22 @@ def code() -> str:
 def score(job: Job) -> dict[str, Any]:
     """Make, build and score the world of a job, in this process."""
     with nature_run.one_process() as client:
-        if job.table in ("comparison", "wrong"):
+        if job.table in ("comparison", "comparison_gain"):
             return comparison.compare_seed(job.seed, job.settings, job.physics, client)
         if job.table == "switches":
             return {job.variant: comparison.ours_of_seed(job.seed, job.settings, job.physics, client)}
         return nature_run.score_seed(job.seed, job.settings, job.physics, client, job.year, job.event)
 
 
-def keep(job: Job, file: Path) -> float:
-    """Write the scores of a job, all at once; the seconds it took."""
+def keep(job: Job, file: Path, code: str) -> float:
+    """Write the scores of a job with what they were made by, all at once; the seconds it took."""
     started = time.perf_counter()
     scores = score(job)
     seconds = time.perf_counter() - started
     file.parent.mkdir(parents=True, exist_ok=True)
     written = file.with_suffix(".part")
-    written.write_text(json.dumps({"job": asdict(job), "seconds": round(seconds, 1), "scores": scores}, indent=1))
+    told = {"code": code, "job": asdict(job), "seconds": round(seconds, 1), "scores": scores}
+    written.write_text(json.dumps(told, indent=1))
     written.rename(file)
     return seconds
 
@@ -120,7 +121,7 @@ def new_processes(n: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1)
 
 
-def run(files: Mapping[Job, Path], processes: int) -> list[str]:
+def run(files: Mapping[Job, Path], processes: int, code: str) -> list[str]:
     """Score the jobs whose files are not there, each in a process of its own; what failed and why, a line each."""
     failed = list[str]()
     waiting = [(job, file) for job, file in files.items() if not file.exists()]
@@ -128,7 +129,7 @@ def run(files: Mapping[Job, Path], processes: int) -> list[str]:
     if not waiting:
         return failed
     with new_processes(processes) as pool:
-        futures = {pool.submit(keep, job, file): job for job, file in waiting}
+        futures = {pool.submit(keep, job, file, code): job for job, file in waiting}
         for future in as_completed(futures):
             job, error = futures[future], future.exception()
             said = f"{job.table} {job.seed} {job.variant}: "
@@ -154,7 +155,7 @@ def shown(name: str, scores: Mapping[int, Sequence[Mapping[str, Any]]]) -> str:
     first = {seed: rows[0] for seed, rows in scores.items()}
     if name == "switches":
         return switches([{k: v for row in rows for k, v in row.items()} for rows in scores.values()])
-    if name in ("comparison", "wrong"):
+    if name in ("comparison", "comparison_gain"):
         return compared(list(first.values()))
     made = {"national": national, "regional": regional, "lockdown": lockdown}[name](first)
     return f"{made}\n\n{sizes(first)}" if name in WITH_PLANTS else made
@@ -162,22 +163,20 @@ def shown(name: str, scores: Mapping[int, Sequence[Mapping[str, Any]]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(SETS)} (default: all)")
+    p.add_argument("folder", type=Path, metavar="FOLDER", help="where scores are kept")
+    p.add_argument("--only", nargs="+", choices=SETS, default=SETS, metavar="TABLE", help=f"of {', '.join(SETS)}")
     p.add_argument("--processes", type=int, default=1, help="seeds at once")
-    p.add_argument("--folder", type=Path, default=Path("benchmark-scores"), help="where scores are kept")
     p.add_argument("--show", action="store_true", help="print the tables of what is there; run nothing")
     p.add_argument("--recall", type=Path, metavar="PNG", help=f"draw recall against size, of {', '.join(WITH_PLANTS)}")
     p.add_argument("--seeds", help="other seeds than those of the docs, a range")
     p.add_argument("--set", dest="changes", action="append", default=[], help="a setting, for example months=1")
     a = p.parse_args(argv)
-    if unknown := sorted(set(a.tables) - set(SETS)):
-        p.error(f"no table {', '.join(unknown)}; there are {', '.join(SETS)}")
     seeds = nature_run.parse_seeds(a.seeds) if a.seeds else None
     changes = {k: str(v) if k in ("months", "domain") else v for k, v in nature_run.parse_changes(a.changes).items()}
-    jobs = {name: jobs_of(name, seeds, changes) for name in a.tables or SETS}
+    jobs = {name: jobs_of(name, seeds, changes) for name in a.only}
     version = code()
     files = {name: {job: job.file(a.folder, version) for job in of} for name, of in jobs.items()}
-    failed = [] if a.show else run({j: f for of in files.values() for j, f in of.items()}, a.processes)
+    failed = [] if a.show else run({j: f for of in files.values() for j, f in of.items()}, a.processes, version)
     there = {name: kept(of) for name, of in files.items()}
     for name, scores in there.items():
         print(f"\n### {name}, {len(scores)} of {len({j.seed for j in jobs[name]})} seeds\n\n{shown(name, scores)}")

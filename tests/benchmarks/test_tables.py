@@ -39,7 +39,7 @@ def cells_of(text: str, name: str) -> list[str]:
 def test_the_sets_are_those_of_the_docs():
     jobs = {name: tables.jobs_of(name) for name in tables.SETS}
     assert [len(of) for of in jobs.values()] == [3, 20, 10, 2, 2, len(Physics().as_dict()) + 1]
-    assert jobs["wrong"][0].physics == Physics(gain=True, ratio_nation=True)
+    assert jobs["comparison_gain"][0].physics == Physics(gain=True, ratio_nation=True)
     assert Physics(noise=False) in [job.physics for job in jobs["switches"]]
     assert [job.seed for job in tables.jobs_of("national", [7], {"months": "1"})] == [7]
     assert tables.jobs_of("national", [7], {"months": "1"})[0].settings == {"domain": "china", "months": "1"}
@@ -88,7 +88,7 @@ def scored(monkeypatch) -> list[int]:
 
 
 def test_a_broken_run_is_continued(scored, tmp_path, capsys):
-    command = ["regional", "--processes", "2", "--folder", str(tmp_path)]
+    command = [str(tmp_path), "--only", "regional", "--processes", "2"]
     assert tables.main([*command, "--seeds", "1-3"]) == 1
     out = capsys.readouterr().out
     assert "failed: regional 3 as given: ValueError: no world" in out
@@ -100,6 +100,7 @@ def test_a_broken_run_is_continued(scored, tmp_path, capsys):
     assert not list(tmp_path.rglob("*.part"))
     kept = [json.loads(f.read_text()) for f in tmp_path.rglob("*.json")]
     assert sorted(k["job"]["seed"] for k in kept) == [1, 2, 4]
+    assert {k["code"] for k in kept} == {tables.code()}
     assert tables.main([*command, "--seeds", "1-4", "--show", "--recall", str(tmp_path / "a" / "r.png")]) == 0
     assert sorted(scored) == [1, 2, 4]
     shown = capsys.readouterr().out
@@ -109,9 +110,9 @@ def test_a_broken_run_is_continued(scored, tmp_path, capsys):
 
 def test_an_unknown_table_is_refused(capsys):
     with pytest.raises(SystemExit) as error:
-        tables.main(["nation"])
+        tables.main(["folder", "--only", "nation"])
     assert error.value.code == 2
-    assert "no table nation" in capsys.readouterr().err
+    assert "invalid choice: 'nation'" in capsys.readouterr().err
 
 
 def test_the_national_table_has_a_column_a_seed():
@@ -141,7 +142,7 @@ def test_the_lockdown_table_counts_the_seeds_inside():
 def test_the_other_tables_are_those_of_the_comparison():
     measures = dict.fromkeys(comparison.MEASURES, 0.5)
     seeds = {1: [{"ours": measures, "proxies": measures}]}
-    assert tables.shown("wrong", seeds).splitlines()[2].startswith("| ours | 0.500")
+    assert tables.shown("comparison_gain", seeds).splitlines()[2].startswith("| ours | 0.500")
     worlds = {301: [{"as given": measures}, {"noise off": measures}]}
     assert [line.split(" | ")[0] for line in tables.shown("switches", worlds).splitlines()] == [
         "| world", "|---|---|---|---|---|---|---|---|---|", "| as given", "| noise off",
