@@ -30,6 +30,7 @@ from benchmarks.markdown import compared, lockdown, national, regional, sizes, s
 from benchmarks.recall import figure
 from pipeline import flow
 from pipeline.cluster import WORKER_ENVIRON
+from pipeline.core.errors import UsageError
 from pipeline.store.ledger import digest
 from pipeline.world.physics import Physics
 
@@ -101,14 +102,21 @@ def score(job: Job) -> dict[str, Any]:
         return nature_run.score_seed(job.seed, job.settings, job.physics, client, job.year, job.event)
 
 
-def keep(job: Job, file: Path, code: str) -> float:
-    """Write the scores of a job with what they were made by, all at once; the seconds it took."""
+def keep(job: Job, file: Path, version: str) -> float:
+    """Write the scores of a job with what they were made by, all at once; the seconds it took.
+
+    Raises
+    ------
+    UsageError : the code is not that of `version`; a process reads it when it starts.
+    """
+    if code() != version:
+        raise UsageError("the code was changed while seeds were scored", "one code for all seeds", "run again")
     started = time.perf_counter()
     scores = score(job)
     seconds = time.perf_counter() - started
     file.parent.mkdir(parents=True, exist_ok=True)
     written = file.with_suffix(".part")
-    told = {"code": code, "job": asdict(job), "seconds": round(seconds, 1), "scores": scores}
+    told = {"code": version, "job": asdict(job), "seconds": round(seconds, 1), "scores": scores}
     written.write_text(json.dumps(told, indent=1))
     written.rename(file)
     return seconds
@@ -121,7 +129,7 @@ def new_processes(n: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1)
 
 
-def run(files: Mapping[Job, Path], processes: int, code: str) -> list[str]:
+def run(files: Mapping[Job, Path], processes: int, version: str) -> list[str]:
     """Score the jobs whose files are not there, each in a process of its own; what failed and why, a line each."""
     failed = list[str]()
     waiting = [(job, file) for job, file in files.items() if not file.exists()]
@@ -129,7 +137,7 @@ def run(files: Mapping[Job, Path], processes: int, code: str) -> list[str]:
     if not waiting:
         return failed
     with new_processes(processes) as pool:
-        futures = {pool.submit(keep, job, file, code): job for job, file in waiting}
+        futures = {pool.submit(keep, job, file, version): job for job, file in waiting}
         for future in as_completed(futures):
             job, error = futures[future], future.exception()
             said = f"{job.table} {job.seed} {job.variant}: "

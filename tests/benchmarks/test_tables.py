@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import comparison, markdown, nature_run, recall, tables
 from pipeline import flow
+from pipeline.core.errors import UsageError
 from pipeline.store.location import Store
 from pipeline.validate.truth import PLANT_SIZES, size_name
 from pipeline.validate.version import NATION, Version
@@ -106,6 +107,14 @@ def test_a_broken_run_is_continued(scored, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "| R2, cells and months | 0.500 | 0.233 |" in shown
     assert (tmp_path / "a" / "r.png").stat().st_size > 5000
+
+
+def test_scores_of_code_that_changed_on_the_way_are_not_kept(scored, tmp_path):
+    (job,) = tables.jobs_of("regional", [5])
+    with pytest.raises(UsageError, match="the code was changed"):
+        tables.keep(job, tmp_path / "a.json", "of another code")
+    assert not list(tmp_path.iterdir())
+    assert not scored
 
 
 def test_an_unknown_table_is_refused(capsys):
