@@ -248,7 +248,8 @@ def open_month(store: Store, settings: Settings, grid: Grid, year: int, month: i
     found = None
     if "evidence" in paths:
         ratio, spread = _learned(store, paths.get("learned"), year, month, grid, settings.grid)
-        co2, found = co2 * ratio, Found(spread, load_arrays(store, paths["evidence"])["left"])
+        looked = load_arrays(store, paths["evidence"])
+        co2, found = co2 * ratio, Found(spread, looked["left"], looked["grip"])
     land = Land(
         prepared["shares"].values.reshape(len(regions.codes), -1),
         np.array([groups.index(g) for g in regions.groups]),
@@ -358,12 +359,12 @@ def first_look(
     """Solve one month from the proxy prior and keep what the learning needs of it."""
     quick = settings.model_copy(update={"inversion": replace(settings.inversion, **FIRST_LOOK)})
     problem = open_month(store, quick, grid, year, month, paths)
-    looked, evidence, left = look_month(problem.month)
+    looked, evidence, known = look_month(problem.month)
     solved, diagnostics = _on_domain(problem, looked)
     summary = summarise(solved, settings.seed, year, month).expand_dims(time=[month_start(year, month)])
     write_cube(store, out, summary.assign_coords(settings.grid.coords()))
     beside = out.removesuffix(".zarr") + "-evidence.npz"
-    save_arrays(store, beside, {**vars(evidence), "left": left})
+    save_arrays(store, beside, {**vars(evidence), **known})
     return {"outputs": [out, beside], "diagnostics": diagnostics}
 
 

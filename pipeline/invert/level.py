@@ -22,13 +22,15 @@ Student's t, as a scale mixture: its z is k_m times unit normals, with
 
     k_m^2 = (nu + E |k_m z_m|^2) / (nu + S)
 
-iterated: 1 in an ordinary month and where nothing is seen, larger in one that no ordinary month explains. Totals of
-different years have errors in common (`total_persistence`).
+iterated: 1 in an ordinary month and where nothing is seen, larger in one that no ordinary month explains. What the
+months of a year deviate from their season cancels over its twelve months, seen or not: believed totals are those of a
+year, whatever its months were like, and twelve deviations on top would widen what is stated of it. Totals of different
+years have errors in common (`total_persistence`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -49,6 +51,8 @@ _PLACE = "place"
 """Block of lasting errors of each province's NOx."""
 _LASTING = ("totals", "ratio_nation", "ratio_province", "gain", _SEASON, _PLACE)
 _MONTHLY = ("month", "month_nation")
+_WITHIN_YEAR = np.sqrt(12 / 11) * (np.eye(12) - 1 / 12)
+"""Unit normals of twelve months to deviations of unit variance that cancel over the year: its total is the totals'."""
 _NOX_ONLY = ("ratio_nation", "ratio_province", "gain", _SEASON, _PLACE)
 
 
@@ -137,12 +141,25 @@ def prior_noise(
 ) -> NDArray[np.float64]:
     """Unit normals for a block of z, of zero mean over the members; lasting blocks are the same in every month.
 
-    Totals have `persistence` of their variance in common between years, the rest is the year's own.
+    Totals have `persistence` of their variance in common between years, the rest is the year's own. The deviations of a
+    year's twelve months cancel (`_WITHIN_YEAR`).
     """
     if name == "totals":
         common, own = _noise_of("totals", seed, size, n), _noise_of("year", seed, size, n, month[:4])
         return np.sqrt(persistence) * common + np.sqrt(1.0 - persistence) * own
+    if name in _MONTHLY:
+        return np.asarray(sum(share * _noise_of(name, seed, size, n, when) for when, share in _shares_of(month)))
     return _noise_of(name, seed, size, n, *(() if name in (*PERSISTENT, *_LASTING) else (month,)))
+
+
+def _months_of(month: str) -> list[str]:
+    """Names of the twelve months of a month's year."""
+    return [f"{month[:4]}-{k:02d}" for k in range(1, 13)]
+
+
+def _shares_of(month: str) -> Iterator[tuple[str, float]]:
+    """Each month of a month's year, and what its unit normal counts in the deviation of this one."""
+    return zip(_months_of(month), _WITHIN_YEAR[int(month[5:7]) - 1], strict=True)
 
 
 def _noise_of(name: str, seed: object, size: int, n: int, *when: str) -> NDArray[np.float64]:
@@ -173,20 +190,21 @@ class _Problem:
         sizes |= {"year": n, "month": n, "month_nation": _S}
         years = sorted({month[:4] for month in months})
         names = [(b, "") for b in _LASTING] + [("year", y) for y in years]
-        names += [(b, m) for m in months for b in _MONTHLY]
+        twelve = [m for y in years for m in _months_of(y)]
+        names += [(b, m) for m in twelve for b in _MONTHLY]
         starts = np.cumsum([0, *(sizes[b] for b, _ in names)])
         self.size = int(starts[-1])
         self.places = {k: slice(int(a), int(b)) for k, a, b in zip(names, starts[:-1], starts[1:], strict=True)}
-        self.months, self.scale = list(months), np.ones(len(months))
+        self.months, self.scale = list(months), dict.fromkeys(twelve, 1.0)
         self.wave = [_wave(month) for month in months]
         self.local = [np.r_[tuple(self.places[k] for k in self._seen(month))] for month in months]
         self._common = {
-            "month": np.eye(n) * prior.sigma_month,
             "ratio_nation": np.tile(np.eye(_S), (self.regions, 1)) * options.sigma_ratio_nation,
             "ratio_province": np.eye(n) * options.sigma_ratio_province,
             "gain": np.full((n, 1), options.sigma_gain),
             _PLACE: np.repeat(np.eye(self.regions), _S, axis=0) * options.level_error_place,
         }
+        self._month = np.eye(n) * prior.sigma_month
         self._nation = np.tile(month_root(prior), (self.regions, 1))
         self._roots = roots
         self.precision = [
@@ -199,7 +217,8 @@ class _Problem:
         self.co2 = [_Sum(self._design(m, nox=False), left) for m in range(len(months))]
 
     def _seen(self, month: str) -> list[tuple[str, str]]:
-        return [*((b, "") for b in _LASTING), ("year", month[:4]), *((b, month) for b in _MONTHLY)]
+        monthly = [(b, m) for m in _months_of(month) for b in _MONTHLY]
+        return [*((b, "") for b in _LASTING), ("year", month[:4]), *monthly]
 
     def _design(self, month: int, *, nox: bool) -> NDArray[np.float64]:
         """Derivative of ln NOx or ln CO2 of each region x sector by the month's places of z."""
@@ -211,30 +230,38 @@ class _Problem:
             "totals": common * root,
             _SEASON: season,
             "year": own * root,
-            "month_nation": self.scale[month] * self._nation,
         }
         if not nox:
             parts |= {b: 0.0 * parts[b] for b in _NOX_ONLY}
-        return np.concatenate([parts[name] for name, _ in self._seen(self.months[month])], axis=1)
+        name = self.months[month]
+        for when, share in _shares_of(name):
+            parts |= {
+                "month" + when: share * self._month,
+                "month_nation" + when: share * self.scale[when] * self._nation,
+            }
+        return np.concatenate([parts[b + (when if b in _MONTHLY else "")] for b, when in self._seen(name)], axis=1)
 
     def rescale(self, z: NDArray[np.float64], curvature: _Curvature) -> None:
         """The scales of the nation's months at z, from their mean squares (the module's equation)."""
-        for m, month in enumerate(self.months):
+        for month, scale in self.scale.items():
             where = self.places["month_nation", month]
             square = float(z[where] @ z[where] + curvature.variance(where).sum())
-            self.scale[m] = np.sqrt((self.freedom + self.scale[m] ** 2 * square) / (self.freedom + _S))
+            self.scale[month] = float(np.sqrt((self.freedom + scale**2 * square) / (self.freedom + _S)))
         for m in range(len(self.months)):
             self.nox[m] = _Sum(self._design(m, nox=True), self.nox[m].left)
             self.co2[m] = _Sum(self._design(m, nox=False), self.co2[m].left)
 
     def blocks(self, z: NDArray[np.float64], month: int) -> dict[str, NDArray[np.float64]]:
         """The level blocks of a month as `pipeline.invert.state` has it, (size, ...): the season goes with the gain."""
-        at = {name: z[self.places[name, when]] for name, when in self._seen(self.months[month])}
+        name = self.months[month]
+        at = {block: z[self.places[block, ""]] for block in _LASTING}
+        own = z[self.places["year", name[:4]]]
         season = np.tensordot(self.wave[month], at[_SEASON], (0, 0))[None]
+        shares = list(_shares_of(name))
         return {
-            "totals": np.sqrt(self.persistence) * at["totals"] + np.sqrt(1.0 - self.persistence) * at["year"],
-            "month": at["month"],
-            "month_nation": self.scale[month] * at["month_nation"],
+            "totals": np.sqrt(self.persistence) * at["totals"] + np.sqrt(1.0 - self.persistence) * own,
+            "month": sum(c * z[self.places["month", when]] for when, c in shares),
+            "month_nation": sum(c * self.scale[when] * z[self.places["month_nation", when]] for when, c in shares),
             "ratio_nation": at["ratio_nation"],
             "ratio_province": at["ratio_province"],
             "gain": at["gain"] + self.season / self.gain * season,
@@ -308,10 +335,7 @@ def solve_level(
     problem, n = _Problem(evidence, roots, months, options, prior), options.members
     xi = np.empty((problem.size, n))
     for (name, when), where in problem.places.items():
-        if name in ("totals", "year"):
-            xi[where] = _noise_of(name, seed, where.stop - where.start, n, *((when,) if when else ()))
-        else:
-            xi[where] = prior_noise(seed, name, when, where.stop - where.start, n)
+        xi[where] = _noise_of(name, seed, where.stop - where.start, n, *((when,) if when else ()))
     noise = [_noise(p, n, seed, month) for p, month in zip(problem.precision, months, strict=True)]
     z = np.zeros(problem.size)
     for step in range(_STEPS):
@@ -349,7 +373,7 @@ class _Curvature:
         inner = np.eye(len(self.factor))
         # Months meet only in what lasts: products of the whole factor with itself would grow with their cube.
         for (_, when), columns in problem.places.items():
-            seeing = [r for r, month in zip(rows, problem.months, strict=True) if month.startswith(when)]
+            seeing = [r for r, month in zip(rows, problem.months, strict=True) if month.startswith(when[:4])]
             among = slice(seeing[0].start, seeing[-1].stop)
             inner[among, among] += self.factor[among, columns] @ self.factor[among, columns].T
         self.inner = cho_factor(inner)

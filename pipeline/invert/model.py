@@ -42,6 +42,11 @@ class ColumnModel:
     What is wanted is not the column of the likeliest emission but of the mean one. With q = N(z, P) the mean of a
     log-normal entry is mean exp(L z - v / 2 + L P L^T / 2); `left` is the share L P L^T / v of an entry's prior
     variance that observations leave, 1 where nothing is known yet, so that z = 0 is the prior's mean.
+
+    Columns vary under q too, by the more the larger the emission: the mean of J under q has 1/2 sum var(h) / sigma^2 on
+    top, whose slope by an entry's logarithm is d_i = (F L P L^T)_ii, the degrees of freedom that it takes from the
+    columns, F = dh^T R^-1 dh. d = g e^2 / (1 + g e^2) with e its NOx and g its `grip` (kg s-1)^-2, so that J gets
+    1/2 sum c ln(1 + g e^2), c = min(1, 1 / v): a Gaussian exaggerates the term where the prior is wide.
     """
 
     def __init__(
@@ -53,9 +58,10 @@ class ColumnModel:
         options: InversionOptions,
         precision: type[np.floating] = np.float32,
         left: NDArray | float = 1.0,
+        grip: NDArray | float = 0.0,
     ) -> None:
         self.state, self.options, self.transport = state, options, transport
-        self.left = left
+        self.left, self.grip = left, grip
         self.aggregate = blocks
         self._sum = sparse.csr_matrix(
             (np.ones(state.cell.size), (state.cell, np.arange(state.cell.size))), shape=(state.n_cell, state.cell.size)
@@ -72,6 +78,7 @@ class ColumnModel:
         self.matrix.sort_indices()
         self.n_block = observations.matrix.shape[1]
         self.variance_nox = state.variance(state.log_nox)
+        self.share = np.minimum(1.0, 1.0 / np.maximum(self.variance_nox, 1e-12))
         self.precision = precision
         # What the inner products of a solve run through, once in their precision.
         self.log_nox = state.log_nox.astype(precision)
@@ -93,6 +100,12 @@ class ColumnModel:
         return np.asarray(
             self.state.mean_nox[:, None] * np.exp(log - ((1 - self.left) * self.variance_nox)[:, None] / 2)
         )
+
+    def spread_cost(self, z: NDArray) -> tuple[float, NDArray[np.float64]]:
+        """What the spread of q adds to J at z, and its slope, (size,); see the class."""
+        odds = self.grip * self.nox(z)[:, 0] ** 2
+        slope = self.state.mix_adjoint(self.state.log_nox.T @ (self.share * odds / (1.0 + odds)))
+        return float(self.share @ np.log1p(odds)) / 2, slope
 
     def lifetime(self, z: NDArray) -> NDArray[np.float64]:
         """Lifetime in each cell, hours, (n_cell, k)."""
@@ -158,7 +171,19 @@ class Tangent:
         """V^T dv, (size, k)."""
         state, model = self.model.state, self.model
         dv = np.asarray(dv, model.precision)
-        dcell = np.zeros((state.n_cell, dv.shape[1]), model.precision)
+        spread, change = self._entries(dv)
+        dz = state.mix_adjoint(model.log_nox.T @ spread)
+        dz[state.blocks["lifetime"]] += model.precision(model.options.sigma_lifetime) * (model.group_sum @ change)
+        dz[state.blocks["background"]] += dv[-(state.blocks["background"].stop - state.blocks["background"].start) :]
+        return dz
+
+    def entries(self, dv: NDArray) -> NDArray[np.floating]:
+        """Derivative of dv^T v by the logarithm of each entry's NOx, (n_entry, k)."""
+        return self._entries(np.asarray(dv, self.model.precision))[0]
+
+    def _entries(self, dv: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        model = self.model
+        dcell = np.zeros((model.state.n_cell, dv.shape[1]), model.precision)
         change = np.zeros_like(dcell)
         start = 0
         for a, c, s in zip(model.cells_of_block, self.survival, self.slope, strict=True):
@@ -168,11 +193,8 @@ class Tangent:
             start += a.shape[0]
         spread = model.cell_sum.T @ dcell
         spread *= self.nox
-        dz = state.mix_adjoint(model.log_nox.T @ spread)
         change *= self.cell_nox
-        dz[state.blocks["lifetime"]] += model.precision(model.options.sigma_lifetime) * (model.group_sum @ change)
-        dz[state.blocks["background"]] += dv[start:]
-        return dz
+        return spread, change
 
     def of_entries(self, change: NDArray) -> NDArray[np.float64]:
         """What the matrix multiplies when CO2 sources change by factors exp(change), (n_entry, k), and nothing else."""

@@ -38,13 +38,16 @@ _NOX_PER_CO2 = 2.5
 """kg NO2-equivalent of NOx per tonne of CO2 of a country: an order of magnitude; a factor of its own stands on
 what is made of it (`pipeline.invert.tracks`)."""
 _ALIKE = 51
+_MOST_TAKEN = 0.95
+"""Degrees of freedom of one entry at most: from few draws they are noisy, and a tenth more is ten times the grip."""
 
 
 @dataclass(frozen=True)
 class Draws:
     """Members in z: of the posterior, of the prior with the same random numbers, and probes.
 
-    `posterior`, `prior` (size, member); `linear`, exact draws from N(0, P); `response` (n_china, probe) of ln CO2 to
+    `posterior`, `prior` (size, member); `linear`, exact draws from N(0, P); `taken` (n_entry,), the degrees of freedom
+    that each entry takes from the columns, as the draws have it; `response` (n_china, probe) of ln CO2 to
     `signs` (n_cell, probe).
     """
 
@@ -53,6 +56,7 @@ class Draws:
     prior: NDArray[np.float64]
     response: NDArray[np.float64]
     signs: NDArray[np.float64]
+    taken: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Month:
 class Fit:
     """The optimum of a month with what it was found with.
 
-    `left` of every entry's prior variance, (n_entry,); `rows` of the matrix, with weights, that stand for all of them
+    `rows` of the matrix, with weights, that stand for all of them
     in the curvature.
     """
 
@@ -105,7 +109,6 @@ class Fit:
     optimum: Optimum
     error: NDArray[np.float64]
     free: NDArray[np.float64]
-    left: NDArray[np.float64]
     rows: tuple[sparse.csr_matrix, NDArray[np.float64]]
 
 
@@ -118,33 +121,41 @@ def solve_month(month: Month, level: Level) -> xr.Dataset:
     `averaging_kernel`, `variance_reduction`, `prior_sigma` (t), `n_no2`, `n_xco2`; whether the errors are those that
     were believed (`diagnose.pooled`), NaN where no NO2 was seen; attributes hold the diagnostics.
     """
-    fit = _fit(month, month.state.left, level)
+    fit = _fit(month, month.state.left, month.state.grip, level)
     draws = draw(month, fit, level)
     return _with_consistency(month, fit, draws, _summarise(month, fit, draws, level))
 
 
-def look_month(month: Month) -> tuple[xr.Dataset, Evidence, NDArray[np.float64]]:
+def look_month(month: Month) -> tuple[xr.Dataset, Evidence, dict[str, NDArray[np.float64]]]:
     """The first look: a month by itself.
 
     Returns
     -------
-    As `solve_month`; what the month says of the NOx of provinces; the share of each entry's variance that is left.
+    As `solve_month`; what the month says of the NOx of provinces; of each entry the share of its variance that is
+    `left`, and its `grip` on the columns.
     """
-    first = _fit(month, month.state.left)
+    first = _fit(month, month.state.left, month.state.grip)
     rough = replace(month, options=replace(month.options, members=min(_ROUGH, month.options.members)))
-    left = variance_left(month, first, draw(rough, first, tolerance=_ROUGH_TOLERANCE))
-    fit = _fit(month, left, start=first.optimum.z) if first.error.size else first
+    guess = draw(rough, first, tolerance=_ROUGH_TOLERANCE)
+    left, grip = variance_left(month, first, guess), grip_of(month, first, guess)
+    fit = _fit(month, left, grip, start=first.optimum.z) if first.error.size else first
     draws = draw(month, fit)
     solved = _summarise(month, fit, draws, None)
-    return solved, _evidence(month, fit, solved["co2"].mean("member").values), variance_left(month, fit, draws)
+    known = {"left": variance_left(month, fit, draws), "grip": grip_of(month, fit, draws)}
+    return solved, _evidence(month, fit, solved["co2"].mean("member").values), known
 
 
 def _fit(
-    month: Month, left: NDArray[np.float64], level: Level | None = None, start: NDArray[np.float64] | None = None
+    month: Month,
+    left: NDArray[np.float64],
+    grip: NDArray[np.float64],
+    level: Level | None = None,
+    start: NDArray[np.float64] | None = None,
 ) -> Fit:
     basis, options = month.basis, month.options
     state, observations = basis.state, basis.observations
-    model = ColumnModel(state, observations, basis.blocks, month.transport, options, left=basis.left(left))
+    left, grip = basis.left(left), basis.mean(grip)
+    model = ColumnModel(state, observations, basis.blocks, month.transport, options, left=left, grip=grip)
     # Alone, a month cannot tell the gain from the emission.
     free = state.free(("gain",) if level is None else LEVEL)
     begin = np.zeros(state.size) if start is None else start
@@ -153,7 +164,7 @@ def _fit(
     error = column_errors(month.grid, observations, model.columns(np.zeros(state.size)), options)
     rows = sampled_rows(model, error, options, month.key)
     optimum = minimise(model, observations.column, error, options.iterations, begin, free, rows)
-    return Fit(model, optimum, error, free, left, rows)
+    return Fit(model, optimum, error, free, rows)
 
 
 def variance_left(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
@@ -162,7 +173,19 @@ def variance_left(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
     From few draws it is noisy, so half of it is taken from others of its class that weigh about as much in the columns.
     """
     state = month.state
-    own = _share_left(*(state.log_nox @ state.mix(d) for d in (draws.prior, draws.linear)))
+    return _half_alike(month, fit, _share_left(*(state.log_nox @ state.mix(d) for d in (draws.prior, draws.linear))))
+
+
+def grip_of(month: Month, fit: Fit, draws: Draws) -> NDArray[np.float64]:
+    """How firmly the columns hold each entry (`ColumnModel`), (kg s-1)^-2, (n_entry,)."""
+    taken = np.clip(_half_alike(month, fit, draws.taken), 0.0, _MOST_TAKEN)
+    nox = month.basis.each(fit.model.nox(fit.optimum.z)[:, 0])
+    return np.asarray(taken / (1.0 - taken) / np.maximum(nox, 1e-12) ** 2)
+
+
+def _half_alike(month: Month, fit: Fit, own: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of each entry's own value and the usual one of its class at about its weight in the columns."""
+    state = month.state
     kind = np.append(state.source, np.full(state.cell.size - state.n_china, -1))
     weight, usual = month.basis.split(fit.model.nox(fit.optimum.z)[:, 0]), own.copy()
     for k in np.unique(kind):
@@ -199,11 +222,12 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
         shift[where] = values - optimum.z[where, None]
     signs = generator("probes", *key).choice([-1.0, 1.0], size=(state.n_cell, _PROBES))
     if not error.size:
-        return Draws(whole, whole, whole, np.zeros((state.n_china, _PROBES)), signs)
+        return Draws(whole, whole, whole, np.zeros((state.n_china, _PROBES)), signs, np.zeros(state.cell.size))
     rows, tangent = fit.rows, model.linearise(optimum.z)
     noise = generator("noise", *key).standard_normal((error.size, n)).astype(model.matrix.dtype)
     weight = (model.unit / error)[:, None]
     pushed = np.asarray(model.matrix.T @ (weight * noise).astype(model.matrix.dtype), float)
+    by_entry = tangent.entries(pushed)
     if level is not None:
         # What the level's draw already explains is not left for the cells to explain.
         pushed -= weighted_normal(*rows, tangent.forward(shift))
@@ -212,10 +236,11 @@ def draw(month: Month, fit: Fit, level: Level | None = None, tolerance: float = 
     solved, _ = conjugate_gradient(
         tangent, rows[1], rhs, tolerance, matrix=rows[0], free=free, precondition=optimum.near
     )
+    taken = np.einsum("ij,ij->i", by_entry, basis.state.log_nox @ basis.state.mix(solved[:, :n].astype(float))) / n
     linear = solved[:, :n] + (shift if level is not None else (1.0 - free) * xi)
     response = state.log_co2 @ state.mix(basis.lift(solved[:, n:]))
     posterior = basis.lift(optimum.z[:, None] + linear, whole)
-    return Draws(posterior, basis.lift(linear, whole), whole, response, signs)
+    return Draws(posterior, basis.lift(linear, whole), whole, response, signs, basis.each(taken))
 
 
 def sampled_rows(

@@ -23,10 +23,10 @@ from pipeline.core.provinces import gb_code
 from pipeline.core.regions import Regions
 from pipeline.core.schema import SECTORS
 
-CLASSES = (*SECTORS, "works", "floor")
+CLASSES = (*SECTORS, "works", "power floor", "industry floor")
 """Source classes of the state: the sectors as points and proxies place them, industry that no listed plant explains,
-and a floor under every land cell (industry too)."""
-CLASS_SECTOR = (0, 1, 2, 3, 1, 1)
+and a floor of power and of industry under every land cell."""
+CLASS_SECTOR = (0, 1, 2, 3, 1, 0, 1)
 """Sector each class counts to."""
 _ITERATIONS = 6
 _REACH = 10
@@ -78,7 +78,7 @@ def build_prior(
     covariance = _first_covariance(len(regions.codes), options)
     rows = _rows_of_year(totals, year, regions)
     level, covariance = constrain_totals(first_guess, covariance, rows)
-    annual = np.einsum("pc,pcyx->cyx", level[:, CLASS_SECTOR[:-1]], pattern)
+    annual = np.einsum("pc,pcyx->cyx", level[:, CLASS_SECTOR[:-2]], pattern)
     annual = _with_floor(annual, level, shares, proxies, options)
     season = seasons(proxies.temperature, year)
     monthly = annual[None] * season[:, CLASS_SECTOR]
@@ -98,7 +98,7 @@ def _patterns(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of each cell in its region's sector by class (region, class, lat, lon), and first totals (region, sector).
 
-    All classes but the floor; industry's two classes share its total.
+    All classes but the floors; industry's two classes share its total.
     """
     shares = proxies.shares
     covered = shares.sum(axis=0)
@@ -106,7 +106,7 @@ def _patterns(
     glow = np.nan_to_num(proxies.lights) * grid.area / 1e6
     inside = np.where(covered > 0, shares / np.maximum(covered, 1e-9), 0.0)
     region_people = (inside * people).sum(axis=(1, 2))
-    pattern = np.zeros((len(shares), len(CLASSES) - 1, *grid.shape))
+    pattern = np.zeros((len(shares), len(CLASSES) - 2, *grid.shape))
     totals = np.outer(region_people, options.tonnes_per_person)
     spread = {
         "power": glow,
@@ -204,13 +204,13 @@ def constrain_totals(
 def _with_floor(
     annual: NDArray, level: NDArray, shares: NDArray, proxies: Proxies, options: PriorOptions
 ) -> NDArray[np.float64]:
-    """Move a share of power and industry to a floor that follows lights weakly: (source, lat, lon)."""
-    moved = options.floor_share * level[:, :2].sum(axis=1)
+    """Move a share of power and industry to floors that follow lights weakly: (source, lat, lon)."""
+    moved = options.floor_share * level[:, :2]
     glow = np.sqrt(np.nan_to_num(proxies.lights))
     weak = _normalised(shares * (glow + 0.05 * glow.mean() + 1e-6))
     kept = annual.copy()
-    kept[[k for k, s in enumerate(CLASS_SECTOR[:-1]) if s < 2]] *= 1.0 - options.floor_share
-    return np.concatenate([kept, np.einsum("p,pyx->yx", moved, weak)[None]])
+    kept[[k for k, s in enumerate(CLASS_SECTOR[:-2]) if s < 2]] *= 1.0 - options.floor_share
+    return np.concatenate([kept, np.einsum("ps,pyx->syx", moved, weak)])
 
 
 def seasons(temperature: NDArray[np.float64], year: int) -> NDArray[np.float64]:

@@ -77,6 +77,10 @@ class Basis:
         """NOx of a leaf on its entries as in the prior: (reduced entries, k) -> (entries, k)."""
         return nox if self.share is None else np.asarray(self.share.T @ nox)
 
+    def each(self, values: NDArray) -> NDArray:
+        """A leaf's value for each of its entries: (reduced entries,) -> (entries,)."""
+        return values if self.share is None else np.asarray(values[self.share.tocsc().indices])
+
     def left(self, left: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of each reduced entry's variance that is left, from that of the entries: what is gone is the same."""
         if self.variance is None:
@@ -175,6 +179,7 @@ def _state(state: State, leaf: NDArray[np.int64], share: sparse.csr_matrix) -> t
         group=state.group[group],
         n_cell=group.size,
         left=np.ones(first.size),
+        grip=np.zeros(first.size),
     )
     return small, spread
 

@@ -60,7 +60,7 @@ def minimise(
     """
     z = np.zeros(model.state.size) if start is None else start
     modelled = model.columns(z)
-    cost = _cost(z, column, modelled, error)
+    cost = _cost(model, z, column, modelled, error)
     weight = (model.unit / error) ** 2
     matrix, curvature = (model.matrix, weight) if rows is None else rows
     products, converged, step = 0, False, 0
@@ -69,20 +69,20 @@ def minimise(
         step += 1
         tangent = model.linearise(z)
         residual = ((column - modelled) / model.unit * weight).astype(model.matrix.dtype)
-        gradient = tangent.adjoint((model.matrix.T @ residual)[:, None]) - z[:, None]
+        gradient = tangent.adjoint((model.matrix.T @ residual)[:, None]) - (z + model.spread_cost(z)[1])[:, None]
         if near is None or step in _REMADE:
             near = Preconditioner(tangent, matrix, curvature, free)
         direction, used = conjugate_gradient(tangent, curvature, free * gradient, _FORCING, _MOST, matrix, free, near)
         products += used
         z, modelled, new = _line_search(model, column, error, z, direction[:, 0], cost)
-        converged = cost - new < _TOLERANCE * new
+        converged = cost - new < _TOLERANCE * abs(new)
         cost = new
     near = near or Preconditioner(model.linearise(z), matrix, curvature, free)
     return Optimum(z, cost, step, products, converged, near)
 
 
-def _cost(z: NDArray, column: NDArray, modelled: NDArray, error: NDArray) -> float:
-    return float(0.5 * z @ z + 0.5 * np.sum(((column - modelled) / error) ** 2))
+def _cost(model: ColumnModel, z: NDArray, column: NDArray, modelled: NDArray, error: NDArray) -> float:
+    return float(0.5 * z @ z + model.spread_cost(z)[0] + 0.5 * np.sum(((column - modelled) / error) ** 2))
 
 
 def _line_search(
@@ -93,7 +93,7 @@ def _line_search(
     for _ in range(_HALVINGS):
         trial = z + step
         modelled = model.columns(trial)
-        new = _cost(trial, column, modelled, error)
+        new = _cost(model, trial, column, modelled, error)
         if new < cost:
             return trial, modelled, new
         step = step / 2

@@ -43,6 +43,7 @@ class State:
     blocks : where each part of z lies; `roots` the dense square roots of those that are correlated.
     group : lifetime group of every cell.
     left : share of each entry's prior variance that the columns are expected to leave; 1 where nobody looked before.
+    grip : how firmly the columns hold each entry (`pipeline.invert.model`), (kg s-1)^-2; 0 where nobody looked before.
     persistence : share of the variance of totals that different years have in common.
     background_basis : (n_background, n_cell) interpolation from the nodes to cells.
     """
@@ -61,6 +62,7 @@ class State:
     background_basis: sparse.csr_matrix
     n_cell: int
     left: NDArray[np.float64]
+    grip: NDArray[np.float64]
     persistence: float = 1.0
 
     @property
@@ -110,12 +112,13 @@ class State:
 
 @dataclass(frozen=True)
 class Found:
-    """What earlier stages found: `spread` of each cell's own deviation over the first prior's (n_cell,), and the share
-    `left` of each entry's variance that the columns of the month leave (n_entry,).
+    """What earlier stages found: `spread` of each cell's own deviation over the first prior's (n_cell,); the share
+    `left` of each entry's variance that the columns of the month leave, and their `grip` on it (n_entry,).
     """
 
     spread: NDArray[np.float64]
     left: NDArray[np.float64]
+    grip: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -152,11 +155,12 @@ def build_state(
     other = np.flatnonzero(other_nox > 0)
     ratio = np.array(options.nox_ratio)[np.array(CLASS_SECTOR)] * np.array(options.daytime)[np.array(CLASS_SECTOR)]
     columns = _cell_columns(grid, source, cell, prior)
-    left = np.ones(len(source) + len(other))
+    left, grip = np.ones(len(source) + len(other)), np.zeros(len(source) + len(other))
     if found is not None:
         columns = sparse.csr_matrix(sparse.diags(found.spread[cell]) @ columns)
         left[: len(source)] = 1.0 / (1.0 + found.spread[cell] ** 2 * (1.0 / found.left[: len(source)] - 1.0))
         left[len(source) :] = found.left[len(source) :]
+        grip = np.concatenate([found.spread[cell] ** 2, np.ones(len(other))]) * found.grip
     mean = co2[source, cell]
     nox = np.concatenate([mean * ratio[source] / seconds, other_nox[other]])
     builder = _Columns(len(source) + len(other))
@@ -194,6 +198,7 @@ def build_state(
         background_basis=basis,
         n_cell=grid.n_lat * grid.n_lon,
         left=left,
+        grip=grip,
         persistence=prior.total_persistence,
     )
 
@@ -258,7 +263,7 @@ def _cell_columns(
     parts = []
     for k, name in enumerate(CLASSES):
         of_class = cell[source == k]
-        sigma = (*prior.sigma_cell, prior.sigma_floor)[k]
+        sigma = (*prior.sigma_cell, prior.sigma_floor, prior.sigma_floor)[k]
         if name in _SPREAD_OUT:
             parts.append(_kernel(grid, of_class, sigma, prior.correlation))
         else:

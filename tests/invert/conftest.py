@@ -10,6 +10,7 @@ from pipeline.core.grid import Grid
 from pipeline.core.options import InversionOptions, PriorOptions, TransportOptions
 from pipeline.invert.model import ColumnModel, Observations
 from pipeline.invert.month import Month
+from pipeline.invert.prior import CLASSES
 from pipeline.invert.state import Land, State, build_state
 from pipeline.invert.tracks import Soundings, passive
 from pipeline.transport.footprint import Wind, aggregation, footprints
@@ -28,8 +29,9 @@ class Case:
     transport: TransportOptions
     options: InversionOptions
 
-    def model(self, precision=np.float32, left=1.0) -> ColumnModel:
-        return ColumnModel(self.state, self.observations, self.blocks, self.transport, self.options, precision, left)
+    def model(self, precision=np.float32, left=1.0, grip=0.0) -> ColumnModel:
+        parts = self.state, self.observations, self.blocks, self.transport, self.options
+        return ColumnModel(*parts, precision, left, grip)
 
     def month(self, key=(0, "2022-01"), **changes) -> Month:
         """The month's problem; everything lies on the grid and XCO2 saw nothing."""
@@ -65,9 +67,11 @@ def make_case(n_days: int = 4, shape: tuple[int, int] = (6, 8), **options) -> Ca
     shares = np.zeros((2, *shape))
     shares[0, :, : shape[1] // 2], shares[1, :, shape[1] // 2 :] = 1.0, 1.0
     land = Land(shares.reshape(2, -1), np.array([0, 1]), 2)
-    co2 = rng.lognormal(11, 1, (6, n_cell))
+    co2 = rng.lognormal(11, 1, (len(CLASSES) - 1, n_cell))
     # As in the prior: what no list and no light explains is a small part.
     co2[4:] *= np.array([[0.3], [0.05]])
+    # Half of the floor is power.
+    co2 = np.concatenate([co2[:-1], [0.5 * co2[-1], 0.5 * co2[-1]]])
     co2[0, rng.random(n_cell) < 0.6] = 0.0
     covariance = 0.05**2 + 0.15**2 * np.eye(8)
     other = np.full(n_cell, 2e-3)

@@ -98,6 +98,20 @@ def test_silence_leaves_the_prior_exactly():
         assert levels[1].draws[name] == pytest.approx(expected, abs=1e-12)
 
 
+def test_deviations_of_the_months_cancel_over_the_year():
+    """Drawn alone or solved, each keeps the variance of one; a year's total is as wide as believed totals make it."""
+    months = [f"2022-{m:02d}" for m in range(1, 13)]
+    drawn = np.array([prior_noise(0, "month", month, 50, 400) for month in months])
+    assert drawn.sum(axis=0) == pytest.approx(np.zeros((50, 400)), abs=1e-10)
+    assert drawn.std(axis=-1, ddof=1).mean() == pytest.approx(1, abs=0.01)
+    seen = [evidence(shift=0.3 * (m == 5), precision=1e4) for m in range(12)]
+    levels = solve_level(seen, [ROOT] * 12, months, InversionOptions(members=50), PriorOptions(), 0)
+    for block in ("month", "month_nation"):
+        assert sum(level.optimum[block] for level in levels) == pytest.approx(0, abs=1e-8)
+        assert sum(level.draws[block] for level in levels) == pytest.approx(0, abs=1e-8)
+    assert levels[5].optimum["month_nation"].mean() > 0 > levels[4].optimum["month_nation"].mean()
+
+
 def test_no2_alone_moves_the_level_of_co2_little():
     """NO2 sees E r gain: of 30 % more NO2 in every month the ratios and the gain take most."""
     levels = solved(*[evidence(shift=0.3, precision=1e4)] * 4)

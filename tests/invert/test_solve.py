@@ -24,6 +24,35 @@ def test_tangent_is_the_derivative(case):
     assert model.linearise(z).forward(dz[:, None])[:, 0] == pytest.approx(numeric, rel=1e-5, abs=1e-9)
 
 
+def test_cost_of_the_spread_has_its_slope(case):
+    """Also that it counts for nothing where nobody looked, and no more than a degree of freedom an entry."""
+    rng = np.random.default_rng(12)
+    assert case.model(np.float64).spread_cost(rng.normal(size=case.state.size))[0] == 0
+    model = case.model(np.float64, grip=rng.uniform(0, 2, case.state.cell.size) / case.state.mean_nox**2)
+    z, dz, h = rng.normal(size=case.state.size) * 0.3, rng.normal(size=case.state.size), 1e-5
+    numeric = (model.spread_cost(z + h * dz)[0] - model.spread_cost(z - h * dz)[0]) / (2 * h)
+    assert model.spread_cost(z)[1] @ dz == pytest.approx(numeric, rel=1e-6)
+    firm = case.model(np.float64, grip=1e12 / case.state.mean_nox**2)
+    assert firm.spread_cost(z)[1] == pytest.approx(case.state.mix_adjoint(case.state.log_nox.T @ firm.share), rel=1e-6)
+
+
+def test_degrees_of_freedom_of_entries_sum_to_those_of_the_columns():
+    """trace (F L P L^T) = trace (I - P), against the dense P."""
+    base = make_case(members=1500, sample_share=1.0)
+    column = base.model().columns(0.5 * np.random.default_rng(4).standard_normal(base.state.size))
+    case = base.with_columns(column, 5e-6)
+    model, error, free = case.model(np.float64), np.full(column.size, 5e-6), np.ones((case.state.size, 1))
+    # Lifetime and backgrounds are no entries' doing.
+    for name in ("lifetime", "background"):
+        free[case.state.blocks[name]] = 0.0
+    optimum = minimise(model, column, error, 20, free=free)
+    draws = draw(case.month(), Fit(model, optimum, error, free, (model.matrix, (model.unit / error) ** 2)))
+    v, h = dense_tangent(model, optimum.z) * free.T, model.matrix.toarray()
+    seen = (model.unit / error)[:, None] * (h @ v)
+    posterior = np.linalg.inv(np.eye(case.state.size) + seen.T @ seen)
+    assert draws.taken.sum() == pytest.approx(case.state.size - np.trace(posterior), rel=0.05)
+
+
 def test_tangent_and_adjoint_agree(case):
     model, rng = case.model(np.float64), np.random.default_rng(1)
     tangent = model.linearise(rng.normal(size=case.state.size) * 0.3)
@@ -76,8 +105,8 @@ def test_members_have_the_covariance_of_the_posterior():
     model = case.model(np.float64)
     error = np.full(column.size, 5e-6)
     optimum = minimise(model, column, error, 20)
-    free, left = np.ones((case.state.size, 1)), np.ones(case.state.cell.size)
-    fit = Fit(model, optimum, error, free, left, (model.matrix, (model.unit / error) ** 2))
+    free = np.ones((case.state.size, 1))
+    fit = Fit(model, optimum, error, free, (model.matrix, (model.unit / error) ** 2))
     draws = draw(case.month(), fit, tolerance=1e-3)
     v, h = dense_tangent(model, optimum.z), model.matrix.toarray()
     weight = (model.unit / error) ** 2
@@ -129,7 +158,7 @@ def test_lasting_parts_are_the_same_draw_in_every_month(case):
 
 
 def test_same_seed_gives_the_same_bytes(case):
-    a, b = (look_month(case.month((3, "x")))[0] for _ in range(2))
+    a, b = (look_month(case.month((3, "2022-03")))[0] for _ in range(2))
     assert a["co2"].values.tobytes() == b["co2"].values.tobytes()
 
 
