@@ -147,12 +147,12 @@ def solved(month: Month, root: Any, settings: Settings) -> tuple[float, float]:
     """Seconds of the first look and of the solve that is given its level."""
     started = time.perf_counter()
     quick = replace(month, options=replace(month.options, **tasks.FIRST_LOOK))
-    _, evidence, left = look_month(quick)
+    _, evidence, known = look_month(quick)
     looked = time.perf_counter()
     name = str(month.key[1])
     (level,) = solve_level([evidence], [root], [name], month.options, settings.prior, settings.seed)
     begun = time.perf_counter()
-    solve_month(replace(month, state=replace(month.state, left=left)), level)
+    solve_month(replace(month, state=replace(month.state, **known)), level)
     return looked - started, time.perf_counter() - begun
 
 
