@@ -62,6 +62,7 @@ def test_an_earlier_run_is_drawn_again(tmp_path, capsys):
     assert (tmp_path / "new" / "costs.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_point_is_measured_and_its_world_is_left_alone(world, tmp_path):
     before = sorted(str(p) for p in Path(world).rglob("*"))
     os.symlink(f"{world}/inputs", tmp_path / "inputs")

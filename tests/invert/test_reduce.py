@@ -161,6 +161,7 @@ def test_totals_are_those_of_the_level_and_cells_no_narrower(case):
     assert b["averaging_kernel"].mean() < a["averaging_kernel"].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaves", [0, 12])
 def test_intervals_of_cells_cover_truths_drawn_from_the_prior(leaves):
     """With leaves the columns are misread, and what they cannot say stays open: nine in ten are inside."""
