@@ -67,6 +67,7 @@ h2{font-size:1.35rem;margin:0 0 .25rem;letter-spacing:-.01em}h3{font-size:1rem;m
 .banner{background:var(--warn);color:var(--warnink);border:1px solid var(--warnline);border-left-width:6px;
 border-radius:8px;padding:12px 16px;margin:18px 0 0}
 .banner b{letter-spacing:.06em}
+.banner+.sub{margin-top:12px}
 nav{position:sticky;top:0;z-index:2;background:var(--paper);border-bottom:1px solid var(--line);overflow-x:auto}
 nav>div{display:flex;gap:18px;white-space:nowrap}
 nav a{color:var(--muted);text-decoration:none;padding:10px 0;font-size:.9rem}
