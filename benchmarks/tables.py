@@ -5,8 +5,8 @@
     python -m benchmarks.tables FOLDER --show --recall docs/inversion/recall.png        # print and draw what is there
 
 Each seed is a world of its own, made, built and scored in a process of its own; its scores go into a JSON file of
-FOLDER as soon as they are there. A seed whose file is there by the same code and settings is kept. A process of a
-national seed takes about 4 GB, of a regional one 1 GB.
+FOLDER as soon as they are there. A seed whose file is there by the same code and settings is kept. A national
+seed of four months took 2.1 GiB, a regional one of twelve 0.7.
 """
 
 from __future__ import annotations

@@ -54,9 +54,9 @@ class PriorOptions:
     sigma_cell : spread of a cell within its province by source class: the sectors as placed, then industry that no
         listed plant explains.
     correlation : length of the cells' correlation for spread-out sources, km (0.5 and 50 km in Chinese NOx work).
-    floor_share : share of power and industry given to a floor under every land cell, without which no unknown plant
-        could ever appear.
-    sigma_floor : spread of the floor.
+    floor_share : share of power and of industry given to a floor of each under every land cell, without which no
+        unknown plant could ever appear.
+    sigma_floor : spread of the floors.
     point_share : share of a sector that known point sources carry where there are any.
     """
 

@@ -174,7 +174,7 @@ class Tangent:
         spread, change = self._entries(dv)
         dz = state.mix_adjoint(model.log_nox.T @ spread)
         dz[state.blocks["lifetime"]] += model.precision(model.options.sigma_lifetime) * (model.group_sum @ change)
-        dz[state.blocks["background"]] += dv[-(state.blocks["background"].stop - state.blocks["background"].start) :]
+        dz[state.blocks["background"]] += dv[model.n_block :]
         return dz
 
     def entries(self, dv: NDArray) -> NDArray[np.floating]:

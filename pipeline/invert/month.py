@@ -101,8 +101,7 @@ class Month:
 class Fit:
     """The optimum of a month with what it was found with.
 
-    `rows` of the matrix, with weights, that stand for all of them
-    in the curvature.
+    `rows` of the matrix, with weights, that stand for all of them in the curvature.
     """
 
     model: ColumnModel

@@ -75,7 +75,7 @@ def minimise(
         direction, used = conjugate_gradient(tangent, curvature, free * gradient, _FORCING, _MOST, matrix, free, near)
         products += used
         z, modelled, new = _line_search(model, column, error, z, direction[:, 0], cost)
-        converged = cost - new < _TOLERANCE * abs(new)
+        converged = cost - new < _TOLERANCE * new
         cost = new
     near = near or Preconditioner(model.linearise(z), matrix, curvature, free)
     return Optimum(z, cost, step, products, converged, near)
